@@ -95,7 +95,7 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
 
 
 def _in_case_of(code: str, given: str) -> str:
-    """Return the hexadecimal digits `code` in the case of `given`."""
+    """Return the hexadecimal digits `code` in the case of `given`; in capitals if `given` has no letters."""
     return code if given == given.lower() and not given.isdigit() else code.upper()
 
 
@@ -199,7 +199,7 @@ class Pseudonyms:
     def _basic(self, text: str) -> str:
         """Return the pseudonym of `user:password` in base64, in which each part has its own pseudonym.
 
-        Either part may occur elsewhere in the recording as well.
+        Either part may occur elsewhere in the recording as well. A text of another form is replaced as a whole.
         """
         try:
             user, colon, password = base64.b64decode(text, validate=True).decode("latin-1").partition(":")

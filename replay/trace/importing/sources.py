@@ -34,7 +34,7 @@ HEAD_BYTES = 1 << 20
 """How many bytes are read to detect a format."""
 
 HEAD_BYTES_MAX = 16 << 20
-"""If the first line is longer than the head, the head is extended up to this size."""
+"""If the first line is longer than the head of a plain or gzip file, the head is extended up to this size."""
 
 _MAGICS = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
 _UNREAD = {
@@ -160,12 +160,15 @@ class SourceFile:
         """Yield (buffer, end): buffer[:end] holds whole lines, without wrappers.
 
         A missing last line end is added. The buffer is reused for the next block. A line that does not fit into a
-        block arrives in pieces without a newline.
+        block arrives in pieces, of which only the last ends in a newline.
         """
         return unwrapped(self.wrapper, self._blocks()) if self.wrapper else self._blocks()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines of the file without line ends, for readers that read one line at a time."""
+        """Yield the lines of the file without line ends, for readers that read one line at a time.
+
+        Of a line that does not fit into a block, only the last part is yielded.
+        """
         for block, end in self.blocks():
             for line in block[:end].tobytes().split(b"\n")[:-1]:
                 yield line.removesuffix(b"\r")

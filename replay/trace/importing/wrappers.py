@@ -66,7 +66,7 @@ _PATTERNS = {
 
 
 def _escapes_undone(text: bytes) -> bytes:
-    """Decode the escapes of a JSON string."""
+    r"""Decode the escapes of a JSON string, except \b and \f; a surrogate becomes a question mark."""
     text = text.replace(rb"\\", b"\0").replace(rb"\"", b'"').replace(rb"\n", b"\n").replace(rb"\t", b"\t")
     text = text.replace(rb"\r", b"\r").replace(rb"\/", b"/")
     if b"\\u" in text:
@@ -131,7 +131,7 @@ class _Parts(ABC):
 
     @abstractmethod
     def _part(self, line: bytes) -> tuple[bytes | None, bytes, bool]:
-        """Split a line into stream (None: not wrapped), text, and whether the text ends a line."""
+        """Return the stream of a line (None if it is not wrapped), its text, and whether the text ends a line."""
 
 
 class _Cri(_Parts):
