@@ -55,7 +55,7 @@ class Connections:
         self.last_ns = 0
         """The timestamp of the last packet."""
         self.others: Counter[tuple[str, int]] = Counter()
-        """Number of connections that were not HTTP/1, by protocol and server port."""
+        """Number of connections with data that is not HTTP/1, by protocol and server port."""
         self._hole_bytes = self._holes = self._headless = self._cut_responses = 0
 
     def finished(self) -> Iterator[Exchange]:

@@ -120,7 +120,7 @@ class Capture:
         self._sections = 0
 
     def blocks(self) -> Iterator[Packets]:
-        """Yield all packets in blocks."""
+        """Yield the TCP packets and IP fragments in blocks, ordered by time."""
         buffer, held, begun = np.empty(1 << 20, dtype=np.uint8), 0, False
         waiting: list[Packets] = []
         for piece in self._pieces:
@@ -193,7 +193,7 @@ class Capture:
         self.losses.unknown_links.update(columns[kernels.PORTS, kinds == kernels.UNKNOWN_LINK].tolist())
 
     def _take_block(self, buffer: npt.NDArray[np.uint8], end: int) -> bool:
-        """Read the pcapng block at the current position if it is not a packet, and return whether it was complete."""
+        """Read the pcapng block at the current position, which is not a packet, and return whether it was read."""
         at = int(self._state[kernels.POSITION])
         if bytes(buffer[at : at + 4]) == _PCAPNG_MAGIC.to_bytes(4, "big"):
             if at + 12 > end:
@@ -263,7 +263,10 @@ _PLACES = (kernels.BEGIN, kernels.END, kernels.IP_BEGIN)
 
 
 def _used(columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the start and end of the bytes of each packet that are needed."""
+    """Return where the needed bytes of each packet begin and end.
+
+    They are the IP packet of a fragment, the payload of a TCP packet, and nothing of any other packet.
+    """
     fragment = columns[kernels.KIND] == kernels.FRAGMENT
     wanted = fragment | (columns[kernels.KIND] == kernels.TCP)
     begins = np.where(fragment, columns[kernels.IP_BEGIN], columns[kernels.BEGIN])
@@ -271,7 +274,7 @@ def _used(columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
 
 
 def _copied(data: npt.NDArray[np.uint8], columns: Columns) -> Packets:
-    """Copy packets into data of their own, without packets that are neither TCP nor fragments."""
+    """Copy TCP packets and IP fragments into data of their own, and drop all other packets."""
     kinds = columns[kernels.KIND]
     columns = columns[:, (kinds == kernels.TCP) | (kinds == kernels.FRAGMENT)]
     begins, ends = _used(columns)

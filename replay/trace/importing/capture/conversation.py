@@ -82,7 +82,7 @@ class Conversation:
         self.down = Direction(None, self._take_response_bytes, self._hole_below)
 
     def begin_down(self, sequence: int) -> None:
-        """Set the sequence number of the server's first byte, which follows its SYN."""
+        """Set the sequence number of the server's first byte, unless some of its bytes were already read."""
         if self.down.position == 0:
             self.down = Direction(sequence, self._take_response_bytes, self._hole_below)
 

@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Whole(NamedTuple):
-    """A TCP segment built from fragments: its data, and its column."""
+    """A TCP packet built from fragments: its bytes, and its column as in `container.Packets`."""
 
     data: Bytes
     column: list[int]

@@ -176,8 +176,8 @@ class Messages:
         self._head.clear()
         start = self._start_line.match(head)
         if start is None:
-            # Data of a client that is not a message shows another protocol, unless a message came before. All other
-            # such data is a lost message.
+            # If the first data of a client is not a message, the connection has another protocol. Any other data that
+            # is not a message counts as a lost message.
             is_another = not self.count and self._without_body is None
             if not is_another:
                 self._lost(self._begun[2])

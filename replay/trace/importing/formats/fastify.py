@@ -63,7 +63,7 @@ def _decoded(line: bytes) -> _Line | None:
 def sniff(head: bytes, options: Options) -> float:
     """Return the share of the first lines that pino may have written.
 
-    It is 0 if none of them is an incoming request, or with `--columns`.
+    It is 0 if none of them is an incoming request, if the first does not begin with a brace, or with `--columns`.
     """
     if options.columns:
         return 0.0

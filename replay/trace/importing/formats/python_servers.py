@@ -43,7 +43,7 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def of_werkzeug(data: bytes) -> bytes:
-    """Remove colours from lines, and escape quotes in a target, which Werkzeug decodes."""
+    """Remove colours and the prefix of Python's logging, and escape quotes in a target, which Werkzeug decodes."""
     return _QUOTES.sub(_escaped, without_colours(data))
 
 

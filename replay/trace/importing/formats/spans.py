@@ -113,7 +113,7 @@ class SpanReader(RecordReader):
                 self._held.append((span, found, file.name, number))
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """Yield the rows of requests that enter the system from outside, or of the requests of one service.
+        """Yield the rows of the requests that enter the system from outside, or that enter the selected service.
 
         Raises UsageError if the recording does not have the service that the user gave.
         """
@@ -166,7 +166,7 @@ class SpanReader(RecordReader):
         )
 
     def _note(self, found: Asked, record: Record, span: Span) -> None:
-        """Count the data that the recording lacks."""
+        """Count the data that a span lacks, and record its topic or its query and route."""
         missing = self._found.missing
         if found.method == PRODUCE:
             missing["value"] += 1

@@ -256,7 +256,7 @@ class CommonReader:
         return False
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, and choose the scanner for the file."""
+        """Return the first timestamp and the resolution; if the file is a variant, choose the field scanner."""
         lines = _lines_of(head, _NEAR) or _lines_of(head)
         variants = sum(kind not in (_PLAIN, _ODD) or not usual for kind, _, usual in lines)
         if variants > _VARIANT_SHARE * len(lines):

@@ -127,7 +127,7 @@ class FieldReader(LineReader):
             self.use(dataclasses.replace(self.layout, at_unit_ns=unit_ns, stamp_min_ns=least_ns))
 
     def _suppose_unit(self, unit_ns: int, *, near_1970: bool) -> None:
-        """Add an assumption about the unit of numbers, if the format does not define it."""
+        """Add an assumption about the unit of numbers, in subclasses whose format does not define it."""
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of one file, block by block."""

@@ -26,7 +26,7 @@ def at_path(value: Any, path: str) -> Any:
 def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
     """Yield the paths of the values in an object.
 
-    Nested objects are not values themselves.
+    Only an empty nested object is a value itself.
     """
     for name, inner in value.items():
         if isinstance(inner, dict) and inner:

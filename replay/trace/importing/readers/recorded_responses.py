@@ -93,7 +93,8 @@ class ResponseKeeper:
     def _kept(self, kind: str, headers: Headers, body: bytes) -> bytes | None:
         """Return a body without its secrets; None if it is not kept.
 
-        The reason is counted, unless the options keep only digests.
+        The reason is counted, unless the options keep only digests. If secrets are kept, a body that cannot be decoded
+        is returned unchanged.
         """
         if self._keeps == "digest":
             return None
