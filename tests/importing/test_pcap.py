@@ -342,13 +342,14 @@ def test_a_response_that_is_no_http_is_counted(tmp_path: Path) -> None:
     made = Connection().open().ask(request("/a")).answer(b"nonsense\r\n\r\n").close()
     trace = imported(tmp_path, pcap(made.frames()))
     assert [row.status for row in rows_of(trace)] == [-1]
-    assert "responses not captured whole, whose status is unknown: 1" in trace.manifest.assumptions
+    assert "responses of unknown status (not captured whole, or not HTTP/1): 1" in trace.manifest.assumptions
 
 
 def test_tls_secrets_in_a_capture_are_named_and_not_used(tmp_path: Path) -> None:
     data = pcapng(one_exchange().frames()) + block(10, b"TLSK" + bytes(8))
     assert (
-        "the capture holds TLS secrets: TLS is not decrypted" in imported(tmp_path, data).manifest.assumptions
+        "the capture has TLS secrets, but replay does not decrypt TLS"
+        in imported(tmp_path, data).manifest.assumptions
     )
 
 

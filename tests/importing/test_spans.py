@@ -122,7 +122,7 @@ def test_a_parent_that_was_not_recorded_is_said(tmp_path: Path) -> None:
     trace = imported(tmp_path, otlp(a=[get(1, 77), get(2)]))
     assert trace.rows == 2
     assert (
-        "1 request with a parent that is not in the recording: taken as entering the system"
+        "1 request whose parent is not in the recording: sent like requests without a parent"
         in trace.manifest.assumptions
     )
 

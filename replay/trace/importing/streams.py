@@ -127,7 +127,7 @@ class Gunzip:
         if self._ended and out:
             self._ended = False
         elif self._ended and not self._inflate.eof:
-            self._source.damaged = "damaged gzip: it ends too early"
+            self._source.damaged = "damaged gzip: the file ends too early"
         return out
 
 

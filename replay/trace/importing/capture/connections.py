@@ -64,7 +64,7 @@ class Connections:
         self._finished.clear()
 
     def take(self, packets: Packets) -> None:
-        """Process a block of packets."""
+        """Assign packets to their connections, and process their segments."""
         data, columns = packets.data, packets.columns
         for column in columns.T.tolist():
             if column[kernels.KIND] == kernels.FRAGMENT:
@@ -202,7 +202,7 @@ class Connections:
         for (speaks, port), count in self.others.most_common():
             notes["connection", f"to port {port} spoke {speaks}, which is not read"] = count
         notes[_GAP], notes[_GAP_BYTES] = self._holes, self._hole_bytes
-        notes["", "responses not captured whole, whose status is unknown"] = self._cut_responses
+        notes["", "responses of unknown status (not captured whole, or not HTTP/1)"] = self._cut_responses
         notes["", "connections whose beginning was not captured"] = self._headless
         notes["", "IP packets that lack fragments"] = self._fragments.incomplete
         return notes

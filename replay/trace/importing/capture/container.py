@@ -86,7 +86,9 @@ class Losses:
         }
         notes = [f"{words}: {count:,}" for words, count in counts.items() if count]
         return (
-            [*notes, "the capture holds TLS secrets: TLS is not decrypted"] if self.has_tls_secrets else notes
+            [*notes, "the capture has TLS secrets, but replay does not decrypt TLS"]
+            if self.has_tls_secrets
+            else notes
         )
 
 

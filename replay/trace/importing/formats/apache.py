@@ -148,7 +148,7 @@ def _joined(
 
 APACHE = register_own(
     "apache",
-    "Apache with --log-format '%h %l %u %t ...'",
+    "an Apache log in the format of --log-format",
     "LogFormat",
     lambda own: "%" in own and "$" not in own,
     layout_of,

@@ -85,7 +85,7 @@ def _number(text: str | None) -> int:
 
 
 class JmeterXmlReader(RecordReader):
-    """Reads XML results, one sample at a time."""
+    """Reads results as XML, piece by piece."""
 
     def probe(self, head: bytes) -> Probe:
         """Return the start of the first HTTP sample in the head (None if it has none), and a resolution of 1 ms."""

@@ -54,7 +54,7 @@ def without_colours(data: bytes) -> bytes:
 
 PYTHON = register(
     "python-http",
-    "a log of Flask's, Werkzeug's or Python's development server (--tz)",
+    "a log of Flask's, Werkzeug's or Python's development server",
     of_werkzeug,
     share_of(re.compile(rb"\S+ - - \[\d\d/[A-Z][a-z]{2}/\d{4} \d\d:\d\d:\d\d\]" + _ANSWER)),
     template('$client - - [$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="end"),
@@ -63,7 +63,7 @@ PYTHON = register(
 
 DJANGO = register(
     "django",
-    "a log of Django's runserver (--tz)",
+    "a log of Django's runserver",
     without_colours,
     share_of(re.compile(_STAMP + _ANSWER)),
     template('[$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="end"),

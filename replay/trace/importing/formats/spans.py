@@ -209,12 +209,12 @@ class SpanReader(RecordReader):
             )
         elif len(self._entries.services) > 1:
             assume(
-                f"only requests that no other one causes are imported, by service: {self._services_text(sent)}"
+                f"only requests that no other request causes are imported, by service: {self._services_text(sent)}"
                 " (--service NAME selects those that enter one service)"
             )
         if orphans:
             assume(
-                f"{counted(orphans, 'request')} with a parent that is not in the recording: taken as entering the system"
+                f"{counted(orphans, 'request')} whose parent is not in the recording: sent like requests without a parent"
             )
         if circles:
             assume(

@@ -42,7 +42,10 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
         role, equals, column = part.partition("=")
         role = role.strip()
         if not equals or not column:
-            raise UsageError(f"--columns: {part!r} is not ROLE=COLUMN", hint="such as at=timestamp,path=url")
+            raise UsageError(
+                f"--columns: {part!r} is not ROLE=COLUMN",
+                hint="write ROLE=COLUMN, such as at=timestamp,path=url",
+            )
         if role not in roles_known():
             guess = nearest(role, roles_known())
             meant = f" (did you mean {guess}?)" if guess else ""

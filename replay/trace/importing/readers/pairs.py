@@ -230,7 +230,7 @@ LOGFMT = importer(
     Importer(
         name="logfmt",
         takes_columns=True,
-        title="logfmt, key=value (--columns at=KEY,path=KEY)",
+        title="logfmt (key=value)",
         sniff=sniff_logfmt,
         reader=PairsReader,
         rank=2,
@@ -240,7 +240,7 @@ LTSV = importer(
     Importer(
         name="ltsv",
         takes_columns=True,
-        title="LTSV, label:value (--columns at=LABEL,path=LABEL)",
+        title="LTSV (label:value)",
         sniff=sniff_ltsv,
         reader=LtsvReader,
         rank=2,

@@ -326,7 +326,7 @@ CSV = importer(
     Importer(
         name="csv",
         takes_columns=True,
-        title="a table with commas or semicolons (--columns at=COLUMN,path=COLUMN)",
+        title="a table with commas or semicolons",
         sniff=_sniff_table(_CSV_DELIMITERS),
         reader=lambda found, options: TableReader(found, options, _CSV_DELIMITERS),
     )
@@ -335,7 +335,7 @@ PARQUET = importer(
     Importer(
         name="parquet",
         takes_columns=True,
-        title="Parquet (--columns at=COLUMN,path=COLUMN)",
+        title="a Parquet table",
         sniff=lambda head, options: 0.0,
         reader=lambda found, options: TableReader(found, options, ","),
     )
@@ -344,7 +344,7 @@ TSV = importer(
     Importer(
         name="tsv",
         takes_columns=True,
-        title="a table with tabs (--columns at=COLUMN,path=COLUMN)",
+        title="a table with tabs",
         sniff=_sniff_table("\t"),
         reader=lambda found, options: TableReader(found, options, "\t"),
     )
@@ -353,7 +353,7 @@ JSONL = importer(
     Importer(
         name="jsonl",
         takes_columns=True,
-        title="JSON Lines (--columns at=KEY,path=KEY)",
+        title="JSON Lines",
         sniff=_sniff_json,
         reader=JsonReader,
     )
