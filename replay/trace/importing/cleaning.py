@@ -148,7 +148,7 @@ class Cleaner:
                 )
 
     def _without_known(self, text: bytes, place: str) -> bytes:
-        """Replace known secret values in a text, regardless of what surrounds them."""
+        """Replace the words of a text that are known secrets, whatever name is beside them."""
         changes: list[Change] = []
 
         def word(match: re.Match[str]) -> str:

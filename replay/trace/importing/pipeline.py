@@ -137,7 +137,7 @@ class _Import:
     def _numbered(
         column: npt.NDArray[np.int64] | None, values: Sequence[Any], number: Callable[[Any], int]
     ) -> npt.NDArray[np.int64] | None:
-        """Convert indexes into the values of these rows (-1: none) to the writer's."""
+        """Convert indexes into the values of these rows (-1: none) to the writer's; None stays None."""
         if column is None:
             return None
         return np.array([*(number(value) for value in values), -1], dtype=np.int64)[column]

@@ -118,7 +118,8 @@ class SourceFile:
     def _open(self) -> BinaryIO:
         """Open a file at its beginning.
 
-        A pipe, which can be read only once, continues at its current position.
+        A pipe, which can be read only once, continues at its current position. Raises InputError if standard input is
+        closed.
         """
         if self._path is not None and self.bytes_total >= 0:
             return self._path.open("rb", buffering=0)
@@ -185,7 +186,10 @@ class SourceFile:
                 yield view[:count]
 
     def _rows_as_csv(self) -> Iterator[bytes]:
-        """Yield a Parquet file as CSV."""
+        """Yield a Parquet file as CSV.
+
+        Raises InputError if it is not a regular file.
+        """
         if self._path is None or self.bytes_total < 0:
             raise InputError(
                 f"Parquet cannot be read from {self.name}", hint="give the name of a regular file"

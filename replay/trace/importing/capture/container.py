@@ -147,7 +147,10 @@ class Capture:
             yield _sorted(waiting)
 
     def _begin(self, head: bytes) -> bool:
-        """Read the file header."""
+        """Read the file header.
+
+        Raises InputError if it is not that of a capture.
+        """
         state = self._state
         if struct.unpack("<I", head[:4])[0] == _PCAPNG_MAGIC:
             state[kernels.PCAPNG] = 1
@@ -233,7 +236,10 @@ class Capture:
             self.losses.has_tls_secrets = True
 
     def _clock(self, options: dict[int, bytes]) -> tuple[int, int]:
-        """Return the ticks per second and the time offset in seconds of an interface (if_tsresol, if_tsoffset)."""
+        """Return the ticks per second and the time offset in seconds of an interface (if_tsresol, if_tsoffset).
+
+        Raises InputError if a tick is shorter than 1 ns.
+        """
         resolution = options.get(_OPTION_RESOLUTION, b"\x06")[:1] or b"\x06"
         power = resolution[0] & 0x7F
         ticks = 2**power if resolution[0] & 0x80 else 10**power

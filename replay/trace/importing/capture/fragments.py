@@ -93,7 +93,7 @@ class Fragments:
         return self._given_up + len(self._waiting)
 
     def take(self, data: Bytes, column: list[int]) -> Whole | None:
-        """Add a fragment, and return the segment if this completed a TCP packet."""
+        """Add a fragment, and return the TCP packet that it completes; None if it completes none."""
         packet = data[column[kernels.IP_BEGIN] : column[kernels.END]].tobytes()
         fragment = _of_ipv4(packet) if packet[0] >> 4 == 4 else _of_ipv6(packet)
         if fragment is None or column[kernels.MISSING]:

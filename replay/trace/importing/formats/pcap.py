@@ -48,7 +48,7 @@ class PcapReader(RecordReader):
         """Return the time of the first packet that is read (None if there is none), and a resolution of 1 ns.
 
         The time orders the files of a rotation. Timestamps are not spread, because captures usually have microseconds
-        or better.
+        or better. Raises InputError if the head is not that of a capture.
         """
         return Probe(first_stamp(head), 1)
 

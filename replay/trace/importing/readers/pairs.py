@@ -119,7 +119,10 @@ class PairsReader(RewritingReader):
         return rewrite_logfmt(data)
 
     def probe(self, head: bytes) -> Probe:
-        """Find the keys in the head, then return its first timestamp and the resolution."""
+        """Find the keys in the head, then return its first timestamp and the resolution.
+
+        Raises InputError as `logfmt_layout` does.
+        """
         self.use(logfmt_layout(rewrite_logfmt(head), self._options))
         return super().probe(head)
 
@@ -183,7 +186,10 @@ class LtsvReader(RewritingReader):
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """Find the labels in the head, then return its first timestamp and the resolution."""
+        """Find the labels in the head, then return its first timestamp and the resolution.
+
+        Raises InputError as `ltsv_layout` does.
+        """
         self.use(ltsv_layout(head, self._options))
         return super().probe(head)
 

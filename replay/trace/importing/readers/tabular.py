@@ -215,7 +215,10 @@ class TableReader(MappedReader):
         super().__init__(found, options, Layout(delimiter=delimiters[0], escapes=field_spec.DOUBLED))
 
     def probe(self, head: bytes) -> Probe:
-        """Find the delimiter and the columns in the head, then return its first timestamp and the resolution."""
+        """Find the delimiter and the columns in the head, then return its first timestamp and the resolution.
+
+        Raises InputError as `layout_of` does.
+        """
         self._take(head, "the file")
         lines = head[self._header_bytes :]
         return super().probe(lines) if lines else Probe(None, 1)
@@ -269,7 +272,10 @@ class JsonReader(MappedReader):
         super().__init__(found, options, Layout(escapes=field_spec.JSON_ESCAPES))
 
     def probe(self, head: bytes) -> Probe:
-        """Find the keys in the head, then return its first timestamp and the resolution."""
+        """Find the keys in the head, then return its first timestamp and the resolution.
+
+        Raises InputError as `layout_of` does.
+        """
         names = paths_of(head)
         layout, found = layout_of(self._options, names, "the file")
         found = self._settled(layout, found, names, lambda place: values_at(head, names[place]))

@@ -172,7 +172,10 @@ def template_of(route: str) -> str:
 
 
 def _record(span: Span) -> Asked:
-    """Return a Kafka record without its value."""
+    """Return a Kafka record without its value.
+
+    Raises Unusable if the message is of another system, or if it has no valid topic.
+    """
     if span.text("messaging.system") != "kafka" or span.kind == "server":
         raise Unusable("message of another system")
     topic = span.text("messaging.destination.name", "messaging.destination", "messaging.kafka.topic")
