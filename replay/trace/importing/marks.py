@@ -20,7 +20,7 @@ _FIRST = 0xF0000
 MARKS_MAX = 0xFFFD
 """How many values of one text get a mark.
 
-One fixed word replaces all others, except those that are kept.
+One fixed word replaces all further values, except kept ones.
 """
 
 _MARK = re.compile(f"(?:{REDACTED})?([\U000f0000-\U000fffff])")

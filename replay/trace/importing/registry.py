@@ -117,8 +117,9 @@ class Found:
 
     `key` is the key of the pseudonyms, unless the options have one. `assumptions` are made where the recording does
     not state a fact. `unknown_values` counts unreadable values by field. `queries_cut` counts requests whose query the
-    server did not log. `lost` counts, by reason, what a live recording lacks. `bodies_left` counts, by reason, response
-    bodies that were not kept. `keeps_secrets` is set if the recording states that it contains secrets unchanged.
+    server did not log. `lost` counts, by reason, requests that a live recording lacks wholly or partly. `bodies_left`
+    counts, by reason, response bodies that were not kept. `keeps_secrets` is set if the recording states that it
+    contains secrets unchanged.
 
     For recordings of spans, `missing` counts absent data, `queries` counts targets with a query, `topics` has the
     number of partitions of each Kafka topic, and `templates` are the routes that the recording names.

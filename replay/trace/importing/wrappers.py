@@ -54,10 +54,10 @@ _PREFIXES = {
 }
 """Prefixes, in the order in which they are tried.
 
-`kubectl` is that of `kubectl logs --prefix`. `stamp` is a timestamp (`docker logs -t`, `kubectl logs --timestamps`),
-and `labels` a timestamp with labels (logcli). `syslog` may lack the host, as at Heroku. `compose` is that of `docker
-compose logs` and PM2. `stream` is a timestamp with the name of a stream (`aws logs tail`). `kail` and `stern` are a
-pod and its container. `grep` is the name of a file or the number of a line.
+`kubectl` is the prefix of `kubectl logs --prefix`. `stamp` is a timestamp (`docker logs -t`, `kubectl logs
+--timestamps`), and `labels` a timestamp with labels (logcli). `syslog` may lack the host, as at Heroku. `compose` is
+the prefix of `docker compose logs` and PM2. `stream` is a timestamp with the name of a stream (`aws logs tail`). `kail`
+and `stern` are the names of a pod and its container. `grep` is the name of a file or the number of a line.
 """
 
 _PATTERNS = {

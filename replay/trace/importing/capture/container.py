@@ -43,7 +43,7 @@ def begins_capture(head: bytes) -> bool:
 def first_stamp(head: bytes) -> int | None:
     """Return the time of the earliest TCP packet or IP fragment in the head of a capture; None if there is none.
 
-    Raises InputError if the head is not that of a capture.
+    Raises InputError if the file is not a capture.
     """
     first = next(Capture("", [memoryview(head)]).blocks(), None)
     return int(first.columns[kernels.AT_NS, 0]) if first is not None and first.columns.size else None
@@ -149,7 +149,7 @@ class Capture:
     def _begin(self, head: bytes) -> bool:
         """Read the file header.
 
-        Raises InputError if it is not that of a capture.
+        Raises InputError if the file is not a capture.
         """
         state = self._state
         if struct.unpack("<I", head[:4])[0] == _PCAPNG_MAGIC:

@@ -81,7 +81,7 @@ def _of_ipv6(packet: bytes) -> _Fragment | None:
 
 
 class Fragments:
-    """Fragments that wait for the rest of their packets."""
+    """Fragments that wait for the other fragments of their packets."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[tuple[bytes, ...], _Parts] = OrderedDict()

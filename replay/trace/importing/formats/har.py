@@ -230,7 +230,7 @@ def _content_bytes(content: _Content) -> bytes | None:
 
 
 def _first_byte_ns(entry: _Entry) -> int:
-    """Return the time from the first byte of the request to that of the response: `send` plus `wait`; -1 if unknown."""
+    """Return the time to the first byte of the response: `send` plus `wait`; -1 if unknown."""
     parts = [(entry.timings or {}).get(name, -1) for name in ("send", "wait")]
     if not all(isinstance(part, int | float) and 0 <= part < 1e12 for part in parts):
         return -1

@@ -1,10 +1,10 @@
-"""Logs of Python's development servers, whose timestamps have no zone: they are in that of `--tz`, otherwise in UTC.
+"""Logs of Python's development servers, whose timestamps have no zone: they are in the zone of `--tz`, or else in UTC.
 
 - Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` after the client.
 - Django's runserver: the same timestamp at the beginning of the line, and no client.
 
-Python's servers log when the response begins (http.server, `log_request`), so that the timestamp is taken as that of
-the end. They colour lines, and logging may put `INFO:werkzeug:` before them; both are removed.
+Python's servers log when the response begins (http.server, `log_request`), so that the timestamp is taken as the
+end. They colour lines, and logging may put `INFO:werkzeug:` before them; both are removed.
 """
 
 from __future__ import annotations

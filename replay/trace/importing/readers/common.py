@@ -50,7 +50,7 @@ _HOST = re.compile(r"[\w.-]+(?::\d+)?")
 _BEHIND = re.compile(rb'" (?:\d{3}|-) (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*" "([^"]*)"')
 _PLAIN, _HOST_FIRST, _FORWARDED_FIRST, _ODD = "plain", "host", "forwarded", "odd"
 _ODD_SHARE = 0.55
-"""The weight of a line with this timestamp and request, but an unknown beginning."""
+"""The weight of a line with the timestamp and request of the common log, but an unknown beginning."""
 
 _NEAR = 400
 """How many lines are examined to find the variant of a log."""
@@ -78,7 +78,7 @@ def _kind(who: list[str]) -> str:
 
 
 def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
-    """Return those of the first lines that have the form of the common log.
+    """Return the lines among the first `limit` that have the form of the common log.
 
     Each is its kind, the words before its timestamp, and whether the dedicated scanner can read that timestamp.
     """

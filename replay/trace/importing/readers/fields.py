@@ -191,8 +191,7 @@ class FieldReader(LineReader):
     def _method_name(self, name: str) -> str:
         """Return a method in capitals if it is in lower case in a column of its own.
 
-        Programs log methods in lower case, but send them in capitals. In a request line, the case is that of the
-        request.
+        Programs log methods in lower case, but send them in capitals. A method in a request line keeps its case.
         """
         if name not in _SMALL_METHODS or field_spec.REQUEST in self._roles:
             return name

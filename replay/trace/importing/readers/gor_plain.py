@@ -81,7 +81,7 @@ class MessageReader(RecordReader):
         return known
 
     def headers_of(self, head: bytes) -> Headers:
-        """Return request headers without secrets, and without those that a replay writes itself.
+        """Return request headers without secrets, and without headers that a replay writes itself.
 
         Header sets are cached.
         """
