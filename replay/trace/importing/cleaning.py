@@ -96,7 +96,7 @@ class Cleaner:
     def _clean(self, text: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
         """Clean a text with `clean`, or take the result from the cache, and replace known secrets in it.
 
-        Its changes are counted every time.
+        The changes of a cached text are counted every time.
         """
         known = self._known.get((text, place))
         if known is None:

@@ -72,7 +72,10 @@ class Marks:
         return self.mark(scheme + text, "authorization")
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """Mark each string and number in a JSON text separately, or the whole text if none is found in it."""
+        """Mark each string and number in a JSON text separately, or the whole text if none is found in it.
+
+        A text without letters and digits, such as an empty object, is returned unchanged.
+        """
         pieces, at = [], 0
         for leaf in json_leaves(text):
             if leaf.end > leaf.begin and (leaf.quoted or _NUMBER.fullmatch(leaf.value)):

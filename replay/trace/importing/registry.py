@@ -234,10 +234,10 @@ class Reader(Protocol):
 
 @runtime_checkable
 class EndsLate(Protocol):
-    """A reader that knows its rows only after all files were read."""
+    """A reader that holds rows back until all files were read."""
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """Yield the rows that were held back until all files were read."""
+        """Yield the rows that were held back."""
         ...
 
 

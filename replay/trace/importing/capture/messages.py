@@ -33,8 +33,9 @@ class Message:
     """One message.
 
     `at_ns`, `acknowledged` and `number` belong to the segment with its first byte, `end_ns` to the one with its last.
-    `end` is the position in the stream after its last byte. A `damaged` message lacks bytes of its body; `body_bytes`
-    still counts them.
+    If its last bytes are missing, `end_ns` is `at_ns`. If the close of the connection ends it, `end_ns` is the time of
+    the close. `end` is the position in the stream after its last byte. A `damaged` message lacks bytes of its body;
+    `body_bytes` still counts them.
     """
 
     start: re.Match[bytes]

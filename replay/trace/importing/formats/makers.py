@@ -281,7 +281,7 @@ def _paths_by_line(head: bytes) -> tuple[tuple[str, ...], ...]:
 
 
 def paths_of_one(value: dict[str, object]) -> Iterable[str]:
-    """Yield the keys of an object.
+    """Yield the keys of an object and of the objects nested in it.
 
     A nested key is written `request.method`. Keys of more than five parts are left out.
     """

@@ -170,7 +170,7 @@ def layout_of(
 
 
 def role_number(role: str) -> int:
-    """Return the number of the role that `--columns` calls `role`."""
+    """Return the number that the kernels use for a role of `--columns`."""
     name = _split_role(role)[0]
     own = {"took": field_spec.TOOK, "client_other": field_spec.CLIENT_OTHER}
     return own[name] if name in own else ROLES[name]

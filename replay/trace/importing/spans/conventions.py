@@ -149,7 +149,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _headers(span: Span, prefix: str) -> list[tuple[bytes, bytes]]:
-    """Return the recorded headers, each of which is an attribute with a list of values.
+    """Return the recorded headers, each of which is an attribute with one value or a list of values.
 
     Older instrumentations wrote `_` for `-` in the names of headers.
     """
