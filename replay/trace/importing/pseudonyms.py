@@ -1,6 +1,6 @@
 """Pseudonyms for secrets: equal values get equal pseudonyms within a recording, with the same length and alphabet.
 
-Letters keep their case, digits stay digits, and all other characters are unchanged. A short value is permuted among
+ASCII letters keep their case, digits stay digits, and punctuation is unchanged. A short value is permuted among
 all values of its form, so that different values never share a pseudonym (a generalized Feistel network, as in
 format-preserving encryption). A long value gets letters and digits from a keyed hash. The encoding of a value does
 not matter: percent-encoded, escaped for JSON, or after the scheme of an Authorization header.

@@ -14,7 +14,7 @@ from replay.errors import InputError, reason_of
 
 _CHUNK_BYTES = 1 << 20
 _ZSTD_READ_BYTES = 4096
-"""Maximum of intact data lost before damage, because Arrow discards all data of a read that fails."""
+"""Number of bytes per read, and the most intact bytes lost before damage, because Arrow discards a read that fails."""
 
 
 class Stored(Protocol):

@@ -174,7 +174,7 @@ class _Json:
     """Extracts lines from the JSON of a log collector."""
 
     def feed(self, data: bytes) -> bytes:
-        """Replace each line by the text inside it."""
+        """Replace each line by the text inside it, if it has one (`json_wrapper.unwrap`)."""
         return json_wrapper.unwrap(data)
 
     def finish(self) -> bytes:

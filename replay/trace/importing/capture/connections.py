@@ -75,7 +75,7 @@ class Connections:
                 self._segment(data, column)
 
     def _segment(self, data: npt.NDArray[np.uint8], column: list[int]) -> None:
-        """Process one TCP segment."""
+        """Add a TCP segment to its connection, which it may open or close."""
         flags, ports = column[kernels.FLAGS], column[kernels.PORTS]
         source = (column[kernels.SOURCE_HIGH], column[kernels.SOURCE_LOW], ports >> 16)
         target = (column[kernels.TARGET_HIGH], column[kernels.TARGET_LOW], ports & 0xFFFF)
@@ -197,7 +197,7 @@ class Connections:
         rejects.add(NOT_CAPTURED if what == "request" else REQUEST_NOT_CAPTURED, self.name, number, b"")
 
     def notes(self) -> Counter[Note]:
-        """Count what was lost and what was not HTTP/1, for `noted`."""
+        """Return the counts of losses and of connections with data that is not HTTP/1, for `noted`."""
         notes: Counter[Note] = Counter()
         for (speaks, port), count in self.others.most_common():
             notes["connection", f"to port {port} spoke {speaks}, which is not read"] = count

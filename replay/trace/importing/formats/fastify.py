@@ -2,7 +2,7 @@
 
 The first has `req`, the second `res`. They are paired by `reqId` and `pid`. `time` (ms) of the first is the start;
 `responseTime` of the second (ms) is the duration (fastify.dev, reference/logging). If an id repeats before its
-request completed, the process was restarted and the earlier request has no status.
+request completed, the process is assumed to have restarted, and the earlier request gets no status.
 """
 
 from __future__ import annotations

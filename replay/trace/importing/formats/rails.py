@@ -149,7 +149,10 @@ def _second(text: bytes) -> tuple[int, int] | None:
 
 
 def _logged_ns(text: bytes, zone_min: int) -> int:
-    """Return the timestamp of Ruby's Logger in a zone; -1 if it is invalid."""
+    """Return the instant of a timestamp of Ruby's Logger in ns; -1 if it is invalid.
+
+    The timestamp is in the zone of the requests, which it does not contain.
+    """
     second = _second(text[:19])
     if second is None:
         return -1

@@ -189,7 +189,7 @@ class FieldReader(LineReader):
         return found
 
     def _method_name(self, name: str) -> str:
-        """Return a method in capitals if it is in lower case in a column of its own.
+        """Return a common method in capitals if it is in lower case in a column of its own.
 
         Programs log methods in lower case, but send them in capitals. A method in a request line keeps its case.
         """

@@ -1,4 +1,4 @@
-"""Converts recorded requests with headers and bodies (HAR, GoReplay, vegeta) to rows."""
+"""Converts records, which may have headers, bodies and responses (as in HAR and GoReplay files), to rows."""
 
 from __future__ import annotations
 
