@@ -61,4 +61,4 @@ def test_what_cannot_be_told_apart_has_no_status(tmp_path: Path, count: int) -> 
     trace = import_files([tmp_path / "a.log"], tmp_path / "a.trace", jitter=False)
     assert {event.status for event in events(trace)} == {-1} and trace.rows == count
     assert sum(trace.manifest.rejected.values()) == count
-    assert trace.manifest.rejected["completion that fits several requests"] >= min(count, 100) - 1
+    assert trace.manifest.rejected["completed, but which request"] >= min(count, 100) - 1

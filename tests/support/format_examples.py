@@ -115,7 +115,7 @@ RAILS = [
             Event((AT + 20) * S, "GET", b"/c", "", 201, 7 * MS),
         ],
         "start",
-        {"completion that fits several requests": 2, "another line of a request": 1, "completed without a start": 1},
+        {"completed, but which request": 2, "another line of a request": 1, "completed without a start": 1},
     ),
 ]  # fmt: skip
 

@@ -7,7 +7,7 @@ If Ruby's Logger puts its own timestamp in front of the line, this timestamp is 
 Lines are grouped by their tags (`config.log_tags = [:request_id]`), without tags by process (`#25`), and otherwise by
 file. Within a group, a `Completed` line belongs to the open request that started at most its duration plus SLACK_NS
 earlier. If several requests fit, the status and duration of all of them are unknown, and the line is counted as
-`completion that fits several requests`.
+`completed, but which request`.
 """
 
 from __future__ import annotations
