@@ -56,7 +56,7 @@ class FieldReader(LineReader):
     """Whether the format defines the zone of its timestamps."""
 
     takes_columns = False
-    """Whether a user can give a constant method or path by `--columns`."""
+    """Whether notes on a missing method, path or unit suggest `--columns`."""
 
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
         warm(["trace.dictionary", "importing.times", "importing.field_log", "importing.field_targets"])
