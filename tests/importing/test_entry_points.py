@@ -66,7 +66,7 @@ def test_an_installed_importer_is_known_by_the_first_lines_and_by_name(folder: P
     assert re.fullmatch(rb"/users/7\?token=[a-z]{6}", events(trace)[0].target)
     assert replay(folder, "import", "a.log", "-o", "b.trace", "--format", "stamped").returncode == 0
     refused = replay(folder, "import", "a.log", "-o", "c.trace", "--format", "stamped", "--columns", "at=x")
-    assert refused.returncode == 2 and "--columns is not for --format stamped" in refused.stderr
+    assert refused.returncode == 2 and "--columns does not work with --format stamped" in refused.stderr
     refused = replay(folder, "import", "a.log", "-o", "c.trace", "--format", "stampd")
     assert refused.returncode == 2 and "did you mean stamped?" in refused.stderr
 

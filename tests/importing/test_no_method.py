@@ -48,7 +48,7 @@ def test_a_table_without_paths_says_that_the_root_is_assumed(tmp_path):
         printed = " ".join(result.output.split())
         assert (
             result.exit_code == 0
-            and ("names no path: / (--columns path=PATH sets another)" in printed) == says
+            and ("names no path: / is taken (--columns path=PATH sets another)" in printed) == says
         )
 
 

@@ -314,7 +314,7 @@ def test_other_protocols_are_named_by_port(tmp_path: Path) -> None:
 def test_a_capture_of_tls_alone_is_refused_with_the_way(tmp_path: Path) -> None:
     made = Connection(service=443).open().ask(TLS_HELLO).close()
     with pytest.raises(
-        InputError, match=r"no request in .*1 connection to port 443 spoke TLS \(capture where it is"
+        InputError, match=r"no request in .*1 connection to port 443 spoke TLS \(capture it where it is"
     ):
         imported(tmp_path, pcap(made.frames()))
 
@@ -342,13 +342,14 @@ def test_a_response_that_is_no_http_is_counted(tmp_path: Path) -> None:
     made = Connection().open().ask(request("/a")).answer(b"nonsense\r\n\r\n").close()
     trace = imported(tmp_path, pcap(made.frames()))
     assert [row.status for row in rows_of(trace)] == [-1]
-    assert "responses not captured whole, whose status is unknown: 1" in trace.manifest.assumptions
+    assert "responses of unknown status (not captured whole, or not HTTP/1): 1" in trace.manifest.assumptions
 
 
 def test_tls_secrets_in_a_capture_are_named_and_not_used(tmp_path: Path) -> None:
     data = pcapng(one_exchange().frames()) + block(10, b"TLSK" + bytes(8))
     assert (
-        "the capture holds TLS secrets: TLS is not decrypted" in imported(tmp_path, data).manifest.assumptions
+        "the capture has TLS secrets, but replay does not decrypt TLS"
+        in imported(tmp_path, data).manifest.assumptions
     )
 
 

@@ -175,14 +175,14 @@ def test_utf_16_is_named(tmp_path: Path, code: str) -> None:
 
 def test_a_mapping_is_refused_where_it_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("\n".join(LINES))
-    with pytest.raises(UsageError, match="--columns is not for --format common"):
+    with pytest.raises(UsageError, match="--columns does not work with --format common"):
         import_files(
             [tmp_path / "a.log"],
             tmp_path / "a.trace",
             format="common",
             options=Options(columns=(("at", "1"),)),
         )
-    with pytest.raises(UsageError, match="--log-format is not for --format common"):
+    with pytest.raises(UsageError, match="--log-format does not work with --format common"):
         import_files(
             [tmp_path / "a.log"], tmp_path / "a.trace", format="common", options=Options(log_format="$msec")
         )
@@ -217,7 +217,7 @@ def test_a_log_format_that_does_not_fit_is_not_passed_over(tmp_path: Path) -> No
     (tmp_path / "a.log").write_text("\n".join(LINES))
     for own in ("$msec $request", "%D %t %r", "nonsense"):
         with pytest.raises(
-            InputError, match=r"is not of this --log-format; it begins with: \(address\) - - "
+            InputError, match=r"does not match this --log-format; it begins with: \(address\) - - "
         ):
             import_files([tmp_path / "a.log"], tmp_path / "a.trace", options=Options(log_format=own))
 

@@ -122,7 +122,7 @@ def test_a_parent_that_was_not_recorded_is_said(tmp_path: Path) -> None:
     trace = imported(tmp_path, otlp(a=[get(1, 77), get(2)]))
     assert trace.rows == 2
     assert (
-        "1 request with a parent that is not in the recording: taken as entering the system"
+        "1 request whose parent is not in the recording: sent like requests without a parent"
         in trace.manifest.assumptions
     )
 
@@ -201,10 +201,10 @@ def test_what_spans_do_not_have_is_said(tmp_path: Path) -> None:
         "no path": 1, "no method": 1, "remote procedure call": 1, "server span without HTTP": 1,
     }  # fmt: skip
     said = trace.manifest.assumptions
-    assert "spans have no bodies: 1 request that had or may have had one: sent without" in said
+    assert "1 request that had or may have had a body: sent without it, because spans have no bodies" in said
     assert "1 span without a method: taken from the name of the span" in said
     assert "1 span without a path: taken from the route, which has no parameters" in said
-    assert "no span has a query: the instrumentation may leave them out" in said
+    assert "no span has a query: the instrumentation may leave out queries" in said
 
 
 def test_routes_that_the_recording_names_are_those_of_the_trace(tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_messages_are_records_without_values(tmp_path: Path) -> None:
     assert trace.manifest.methods.count("PRODUCE") == 1
     assert trace.manifest.options["topics"] == {"orders": 4}
     said = " ".join(trace.manifest.assumptions)
-    assert "2 Kafka records are replayed with null for a value" in said
-    assert "9 Kafka records have no span of their own" in said
+    assert "2 Kafka records without a value: replayed with null as the value" in said
+    assert "9 Kafka records without a separate span" in said
 
 
 def test_a_consumer_is_caused_by_what_it_links_to(tmp_path: Path) -> None:

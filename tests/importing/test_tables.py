@@ -172,7 +172,7 @@ def test_an_array_of_json_is_named(tmp_path: Path) -> None:
         '[\n {"at": 1700000000, "path": "/x"},\n {"at": 1700000001, "path": "/y"}\n]\n'
     )
     for columns in ("", "at=at,path=path"):
-        with pytest.raises(InputError, match="an array of JSON, and not JSON Lines") as refused:
+        with pytest.raises(InputError, match="a JSON array, not JSON Lines") as refused:
             imported(tmp_path / "a.json", columns)
         assert "jq -c '.[]'" in str(refused.value.hint)
 

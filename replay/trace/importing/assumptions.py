@@ -17,12 +17,13 @@ def about_time(found: Found, time_zone: str) -> list[str]:
         sentences.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
     if repeated:
         sentences.append(
-            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: counted as the second hour from the line"
-            " at which the log's time goes back"
+            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: once the log's time goes back,"
+            " they count as requests of the second hour"
         )
     if skipped:
         sentences.append(
-            f"{units.counted(skipped, 'request')} in an hour that the clocks of {time_zone} skipped: is that the log's zone?"
+            f"{units.counted(skipped, 'request')} in an hour that the clocks of {time_zone} skipped:"
+            f" is {time_zone} the log's zone?"
         )
     return sentences
 

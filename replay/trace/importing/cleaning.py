@@ -96,7 +96,7 @@ class Cleaner:
     def _clean(self, text: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
         """Clean a text with `clean`, or take the result from the cache, and replace known secrets in it.
 
-        Its changes are counted every time.
+        The changes of a cached text are counted every time.
         """
         known = self._known.get((text, place))
         if known is None:
@@ -130,9 +130,10 @@ class Cleaner:
             found.note_change(change, count)
 
     def _learn(self, secrets: list[str]) -> None:
-        """Search for these values from now on, unless a value is too short or not a single word.
+        """Search later texts for the last word of each value, if it is long and has only word characters.
 
-        If an earlier response contained one of them under another name, an assumption reports its place.
+        At most REMEMBERED words are searched for. If an earlier response contained a word under another name, an
+        assumption reports its place.
         """
         for value in secrets:
             word = value.rpartition(" ")[2]
@@ -147,7 +148,7 @@ class Cleaner:
                 )
 
     def _without_known(self, text: bytes, place: str) -> bytes:
-        """Replace known secret values in a text, regardless of what surrounds them."""
+        """Replace the words of a text that are known secrets, whatever name is beside them."""
         changes: list[Change] = []
 
         def word(match: re.Match[str]) -> str:
@@ -165,7 +166,7 @@ class Cleaner:
         return target if self._keeps else self._clean(target, "query", self._clean_target)
 
     def targets(self, data: Bytes, ends: Int64s, needs: Int64s) -> tuple[Bytes, Int64s]:
-        """Clean the targets that a kernel flagged, and return all targets.
+        """Clean the targets that a kernel flagged, unless secrets are kept, and return all targets.
 
         If there are rules for queries or known values, which the kernels cannot search for, all targets are cleaned.
         """
@@ -216,7 +217,11 @@ class Cleaner:
         return tuple(kept)
 
     def _header(self, name: str, value: bytes, has_rule: bool) -> bytes:
-        """Clean a header: each cookie, the whole value if its name is secret or has a rule, otherwise secrets in it."""
+        """Replace the secrets in the value of a header.
+
+        Each value of `cookie` and `set-cookie` is replaced unless a rule keeps it. The whole value of another header is
+        replaced if its name is secret or has a rule.
+        """
         how = self._how("header", name) or "pseudonym"
 
         def clean(text: str, marks: Marks) -> str:
@@ -248,7 +253,11 @@ class Cleaner:
         return self._cleaned_body(body, f"{side}text", _clean_markup)
 
     def _cleaned_body(self, body: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
-        """Clean a body; if it cannot hold any other secret, replace only known ones."""
+        """Clean a body.
+
+        Only known secrets are replaced if there are no rules for bodies, and the body has neither a part of a secret's
+        name nor a long number.
+        """
         if place.endswith("json") and place != "json":
             self._note_given_out(body)
         if not self._rules.has("json", "form"):
@@ -268,7 +277,7 @@ class Cleaner:
     def _ruled(
         self, text: str, places: Iterable[Place], kind: Kind, marks: Marks, *, default: bool = False
     ) -> str:
-        """Mark the values of a text that the rules apply to.
+        """Mark or remove the values of a text to which rules apply.
 
         With `default`, values without a rule get pseudonyms.
         """

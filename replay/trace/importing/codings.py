@@ -19,7 +19,7 @@ A larger body is not decoded.
 """
 
 _PIECE_BYTES = 1 << 18
-"""Number of bytes of br and zstd decoded per step, because a small body may expand to gigabytes."""
+"""Decoded bytes per step of br and zstd, because a small body may expand to gigabytes."""
 
 _ANY_ZLIB = 32 + zlib.MAX_WBITS
 """zlib's option to detect gzip or zlib from the header."""
@@ -41,9 +41,9 @@ def coding_of(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
 
 
 def decoded(body: bytes, coding: bytes) -> bytes:
-    """Decode a body.
+    """Decode a body in gzip (also x-gzip), deflate, br or zstd; without a coding, return it unchanged.
 
-    Raises BadCoding if it is damaged or too large, or if `coding` is not one of gzip, deflate, br and zstd.
+    Raises BadCoding if the body is damaged or too large, or if it has another coding.
     """
     if not coding or not body:
         return body

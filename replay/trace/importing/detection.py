@@ -22,7 +22,7 @@ LIKELY = 0.5
 """Minimum score of a format, roughly the share of the first lines that match it, for the format to be chosen."""
 
 SURE = 0.75
-"""At this score, no other part of the head and no wrapper is tried."""
+"""If a format scores at least this, no other part of the head and no wrapper is tried."""
 
 NEAR_LINES = 50
 """How many lines are examined first."""
@@ -100,7 +100,10 @@ def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple
 
 
 def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
-    """Return what `_best` returns, after removing wrappers from the file if its lines then match a format better."""
+    """Return what `_best` returns for the lines of a file, with or without wrappers, whichever match better.
+
+    The wrappers are removed from the file if the score is then at least LIKELY, or if the user gave the format.
+    """
     best, chosen = _best(file.head, options, known), ""
     vague = bool(options.log_format) or len(known) == 1
     left = [("", file.whole_lines())]
@@ -128,8 +131,8 @@ def tell_format(
 ) -> Importer:
     """Return the importer that fits the head of a file best, and remove the wrappers of its lines.
 
-    If the user gave the importer (`named`), only the wrappers are determined. Raises InputError if no
-    importer fits, or if lines end in a carriage return alone.
+    If the user gave the importer (`named`), only the wrappers are determined. With `--columns`, any other text is
+    read as a table. Raises InputError if no importer fits, or if lines end in a carriage return alone.
     """
     options = options or Options()
     refuse_line_ends(file.name, file.head)
@@ -156,7 +159,7 @@ def raise_unknown(
     begins = f"it begins with: {_first_line(file.head)}"
     if options.log_format:
         raise InputError(
-            f"{file.name} is not of this --log-format; {begins}",
+            f"{file.name} does not match this --log-format; {begins}",
             hint="give nginx's log_format (with $variables) or Apache's LogFormat (with %directives) as configured",
         )
     near = ""
@@ -174,7 +177,7 @@ def raise_unknown(
     raise InputError(
         f"{file.name} is not a log of a known format{near}; {begins}",
         hint="replay import reads a custom log_format with --log-format '...', and a table with"
-        f" --columns at=COLUMN,path=COLUMN; {takes} reads it anyway"
+        f" --columns at=COLUMN,path=COLUMN; {takes} reads the file anyway"
         f"{'' if near else ' as one of ' + ', '.join(sorted(known))}",
     )
 
@@ -200,12 +203,12 @@ def named_importer(format_name: str, options: Options) -> Importer:
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
         raise UsageError(
-            f"--columns is not for --format {chosen.name}",
+            f"--columns does not work with --format {chosen.name}",
             hint=f"it is for {', '.join(importers_that(lambda known: known.takes_columns))}",
         )
     if options.log_format and not chosen.takes_log_format:
         raise UsageError(
-            f"--log-format is not for --format {chosen.name}",
+            f"--log-format does not work with --format {chosen.name}",
             hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_log_format))}",
         )
     return chosen

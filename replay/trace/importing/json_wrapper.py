@@ -2,8 +2,8 @@ r"""Unwraps access lines that log collectors put inside JSON.
 
 Filebeat, Vector and Logstash put the line in `message`, Fluent Bit and docker's json-file (if its keys are in another
 order than usual) in `log`, journald in `MESSAGE`, Google Cloud in `textPayload`, Splunk in `_raw`. The wrapper is
-removed if the text contains a request (`"GET /a HTTP/1.1"`, or JSON or pairs with a method) and the object around it
-has no method of its own.
+removed if, in most of the first lines, the text contains a request (`"GET /a HTTP/1.1"`, or JSON or pairs with a
+method) and the object around it has no method of its own.
 """
 
 from __future__ import annotations
@@ -49,6 +49,6 @@ def _text_of(found: re.Match[bytes]) -> bytes:
 def unwrap(data: bytes) -> bytes:
     """Replace each JSON line that has one of the collectors' keys by the text under that key.
 
-    All other lines are unchanged.
+    All other lines, and lines in which the text is not valid JSON, are unchanged.
     """
     return _ANY.sub(_text_of, data)

@@ -20,7 +20,7 @@ _FIRST = 0xF0000
 MARKS_MAX = 0xFFFD
 """How many values of one text get a mark.
 
-One fixed word replaces all others, except those that are kept.
+One fixed word replaces all further values, except kept ones.
 """
 
 _MARK = re.compile(f"(?:{REDACTED})?([\U000f0000-\U000fffff])")
@@ -72,7 +72,10 @@ class Marks:
         return self.mark(scheme + text, "authorization")
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """Mark each string and number in a JSON text separately, or the whole text if none is found in it."""
+        """Mark each string and number in a JSON text separately, or the whole text if none is found in it.
+
+        A text without letters and digits, such as an empty object, is returned unchanged.
+        """
         pieces, at = [], 0
         for leaf in json_leaves(text):
             if leaf.end > leaf.begin and (leaf.quoted or _NUMBER.fullmatch(leaf.value)):

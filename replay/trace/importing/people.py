@@ -1,8 +1,9 @@
 """Finds values that identify people, wherever they occur.
 
-They are e-mail addresses, JSON Web Tokens, and phone, card and account numbers. Each is replaced by a fake that
-belongs to nobody. E-mail addresses go to example.com (RFC 2606). Card numbers get the prefix of a payment provider's
-test cards and a valid check digit. Account numbers (IBAN) keep their country and get valid check digits.
+They are e-mail addresses, JSON Web Tokens, and phone, card and account numbers. Each is replaced by a fake or a
+pseudonym. E-mail addresses go to example.com (RFC 2606). Card numbers get the prefix of a payment provider's test
+cards and a valid check digit. Account numbers (IBAN) keep their country and get valid check digits. Phone numbers keep
+their leading digits.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _luhn(digits: str) -> int:
 
 
 def card(pseudonyms: Pseudonyms, text: str) -> str:
-    """Return a test card number with the same length and the same gaps."""
+    """Return a fake card number with the prefix of a test card, the same length and the same gaps."""
     digits = _digits_of(text)
     prefix = _TEST_CARDS[digits[0]]
     middle = len(digits) - len(prefix) - 1

@@ -63,8 +63,8 @@ def _opened(
 ) -> tuple[list[tuple[SourceFile, Importer]], list[LeftOut]]:
     """Open the files and detect their formats; `by_name` is the format that the user gave.
 
-    Files from a folder or a pattern that cannot be imported are skipped, with the reason. Raises InputError for such
-    a file that the user gave by name, and if no file can be imported.
+    Files from a folder or a pattern that cannot be imported are skipped, with the reason. Raises InputError if a file
+    that the user gave by name, or all files, cannot be imported.
     """
     named = {str(path) for path in paths}
     opened: list[tuple[SourceFile, Importer]] = []
@@ -137,7 +137,7 @@ class _Import:
     def _numbered(
         column: npt.NDArray[np.int64] | None, values: Sequence[Any], number: Callable[[Any], int]
     ) -> npt.NDArray[np.int64] | None:
-        """Convert indexes into the values of these rows (-1: none) to the writer's."""
+        """Convert indexes into the values of these rows (-1: none) to the writer's; None stays None."""
         if column is None:
             return None
         return np.array([*(number(value) for value in values), -1], dtype=np.int64)[column]
@@ -145,8 +145,8 @@ class _Import:
     def begin_file(self, first_ns: int | None) -> None:
         """Begin a file.
 
-        If its time overlaps the previous file's, both were written at once, so that its timestamps are spread
-        separately.
+        Its timestamps are spread separately unless it continues the previous file, because files that overlap were
+        written at the same time.
         """
         if self._seed is None:
             return
@@ -166,7 +166,7 @@ class _Import:
         return first_ns > latest_ns or (first_ns == latest_ns and before_ns != latest_ns)
 
     def add(self, rows: Rows) -> None:
-        """Write rows of the current file."""
+        """Add rows to the trace; the jitter may hold some of them back."""
         writer, reader = self._writer, self._reader
         columns: Columns = {
             "at_ns": rows.at_ns,
@@ -213,7 +213,10 @@ class _Import:
         return numbers
 
     def note_clients(self, found: Found, importer: Importer) -> None:
-        """Add an assumption if at least ONE_CLIENT_SHARE of the requests come from one client, or have no client."""
+        """Add an assumption if at least ONE_CLIENT_SHARE of the requests come from one client, or have no client.
+
+        Recordings of fewer than CLIENTS_FROM_ROWS requests, and formats that never identify clients, get none.
+        """
         if self._rows < CLIENTS_FROM_ROWS or not importer.names_clients:
             return
         if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
@@ -289,9 +292,11 @@ def import_files(
 
     `paths` are files (rotated ones in any order, compressed ones), folders, patterns, or `-` for standard input.
     Files in a folder or matching a pattern that are not recordings are skipped (`Manifest.left_out`). `jitter`
-    spreads coarse timestamps within their resolution, seeded by `seed`. Raises UsageError if an option does not apply
-    to the format, InputError if a file cannot be read, is empty or has another format, or if there is no request, and
-    OutputError if `out` exists (unless `overwrite`) or cannot be written. A failed import leaves nothing behind.
+    spreads coarse timestamps within their resolution, seeded by `seed`. A failed import leaves nothing behind.
+
+    Raises UsageError if no path is given, or if an option is invalid or does not apply to the format. Raises InputError
+    if a file cannot be read, is empty or has another format, or if there is no request. Raises OutputError if `out`
+    exists (unless `overwrite`) or cannot be written.
     """
     options = options or Options()
     opened, left_out = _opened(paths, options, None if format is None else named_importer(format, options))

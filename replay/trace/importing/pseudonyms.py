@@ -1,6 +1,6 @@
 """Pseudonyms for secrets: equal values get equal pseudonyms within a recording, with the same length and alphabet.
 
-Letters keep their case, digits stay digits, and all other characters are unchanged. A short value is permuted among
+ASCII letters keep their case, digits stay digits, and punctuation is unchanged. A short value is permuted among
 all values of its form, so that different values never share a pseudonym (a generalized Feistel network, as in
 format-preserving encryption). A long value gets letters and digits from a keyed hash. The encoding of a value does
 not matter: percent-encoded, escaped for JSON, or after the scheme of an Authorization header.
@@ -95,7 +95,7 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
 
 
 def _in_case_of(code: str, given: str) -> str:
-    """Return the hexadecimal digits `code` in the case of `given`."""
+    """Return the hexadecimal digits `code` in the case of `given`; in capitals if `given` has no letters."""
     return code if given == given.lower() and not given.isdigit() else code.upper()
 
 
@@ -199,7 +199,7 @@ class Pseudonyms:
     def _basic(self, text: str) -> str:
         """Return the pseudonym of `user:password` in base64, in which each part has its own pseudonym.
 
-        Either part may occur elsewhere in the recording as well.
+        Either part may occur elsewhere in the recording as well. A text of another form is replaced as a whole.
         """
         try:
             user, colon, password = base64.b64decode(text, validate=True).decode("latin-1").partition(":")

@@ -115,10 +115,11 @@ class Probe:
 class Found:
     """What a reader finds during an import, for the manifest.
 
-    `key` is the key of the pseudonyms. `assumptions` are made where the recording does not state a fact.
-    `unknown_values` counts unreadable values by field. `queries_cut` counts requests whose query the server did not
-    log. `lost` counts, by reason, what a live recording lacks. `bodies_left` counts, by reason, response bodies that
-    were not kept. `keeps_secrets` is set if the recording states that it contains secrets unchanged.
+    `key` is the key of the pseudonyms, unless the options have one. `assumptions` are made where the recording does
+    not state a fact. `unknown_values` counts unreadable values by field. `queries_cut` counts requests whose query the
+    server did not log. `lost` counts, by reason, requests that a live recording lacks wholly or partly. `bodies_left`
+    counts, by reason, response bodies that were not kept. `keeps_secrets` is set if the recording states that it
+    contains secrets unchanged.
 
     For recordings of spans, `missing` counts absent data, `queries` counts targets with a query, `topics` has the
     number of partitions of each Kafka topic, and `templates` are the routes that the recording names.
@@ -170,7 +171,7 @@ class Found:
         self.bodies_left[why] = self.bodies_left.get(why, 0) + 1
 
     def drop(self, what: str, count: int) -> None:
-        """Count secrets of a kind that were replaced or removed."""
+        """Count secrets or personal data of a kind that were replaced or removed."""
         if count:
             self.secrets_dropped[what] = self.secrets_dropped.get(what, 0) + count
 
@@ -233,10 +234,10 @@ class Reader(Protocol):
 
 @runtime_checkable
 class EndsLate(Protocol):
-    """A reader that knows its rows only after all files were read."""
+    """A reader that holds rows back until all files were read."""
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """Yield the rows that were held back until all files were read."""
+        """Yield the rows that were held back."""
         ...
 
 

@@ -84,7 +84,7 @@ class Rejects:
 
 
 class FileJudge:
-    """Aborts the import when most lines of a file do not match the chosen format."""
+    """Aborts the import when most lines of a file do not match the detected format."""
 
     def __init__(self, rejects: Rejects, file: str, format_name: str, title: str) -> None:
         self._rejects, self._file, self._format_name, self._title = rejects, file, format_name, title

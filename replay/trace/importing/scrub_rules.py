@@ -37,7 +37,7 @@ class ScrubRule(NamedTuple):
 def parse_rule(text: str) -> ScrubRule:
     """Parse a rule.
 
-    Raises UsageError, which quotes the rule and suggests a correction.
+    Raises UsageError if it is invalid.
     """
     match = _RULE.fullmatch(text.strip())
     if match is None:

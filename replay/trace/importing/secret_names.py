@@ -105,7 +105,7 @@ SECRET_WORDS = frozenset(
 """A header with one of these words in its name is secret (`X-User-Jwt`)."""
 
 WHO_WORDS = frozenset({"ip", "addr", "address", "email", "forwarded", "user", "username", "userid", "from"})
-"""A header with one of these words in its name identifies the client (`X-Real-IP`)."""
+"""A header with one of these words in its name identifies the client (`X-Real-IP`), except _HARMLESS_HEADERS."""
 
 _HARMLESS_HEADERS = frozenset(
     {

@@ -191,7 +191,10 @@ def _name_before(text: str, end: int) -> str:
 
 
 def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> Span | None:
-    """Return the value after an operator (`=`, `:`) if the name before it is the name of a secret."""
+    """Return the secret value after an operator (`=`, `:`); None if there is none.
+
+    The name before the operator marks it as secret. A `value` may be marked by a name in the same object.
+    """
     name, mark, quote = _name_before(text, found.start()), found["mark"], found["quote"] or ""
     is_colon = mark[0] == ":" or mark.rstrip(">")[-2:].upper() == "3A"
     begin = found.end()

@@ -34,15 +34,15 @@ HEAD_BYTES = 1 << 20
 """How many bytes are read to detect a format."""
 
 HEAD_BYTES_MAX = 16 << 20
-"""If the first line is longer than the head, the head is extended up to this size."""
+"""If the first line is longer than the head of a plain or gzip file, the head is extended up to this size."""
 
 _MAGICS = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
 _UNREAD = {
     "UTF-16, and logs are read as UTF-8": (
         re.compile(codecs.BOM_UTF16_LE + b"|" + codecs.BOM_UTF16_BE), "iconv -f UTF-16 -t UTF-8 {}"
     ),
-    "compressed by bzip2, which is not read": (re.compile(rb"BZh[1-9]1AY&SY"), "bzcat {}"),
-    "compressed by xz, which is not read": (re.compile(rb"\xfd7zXZ\0"), "xzcat {}"),
+    "compressed with bzip2, which replay cannot read": (re.compile(rb"BZh[1-9]1AY&SY"), "bzcat {}"),
+    "compressed with xz, which replay cannot read": (re.compile(rb"\xfd7zXZ\0"), "xzcat {}"),
     "a zip archive": (re.compile(rb"PK\x03\x04"), "unzip -p {}"),
     "a tar archive": (re.compile(rb".{257}ustar", re.DOTALL), "tar -xOf {}"),
 }  # fmt: skip
@@ -118,7 +118,8 @@ class SourceFile:
     def _open(self) -> BinaryIO:
         """Open a file at its beginning.
 
-        A pipe, which can be read only once, continues at its current position.
+        A pipe, which can be read only once, continues at its current position. Raises InputError if standard input is
+        closed.
         """
         if self._path is not None and self.bytes_total >= 0:
             return self._path.open("rb", buffering=0)
@@ -160,12 +161,15 @@ class SourceFile:
         """Yield (buffer, end): buffer[:end] holds whole lines, without wrappers.
 
         A missing last line end is added. The buffer is reused for the next block. A line that does not fit into a
-        block arrives in pieces without a newline.
+        block arrives in pieces, of which only the last ends in a newline.
         """
         return unwrapped(self.wrapper, self._blocks()) if self.wrapper else self._blocks()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines of the file without line ends, for readers that read one line at a time."""
+        """Yield the lines of the file without line ends, for readers that read one line at a time.
+
+        Of a line that does not fit into a block, only the last part is yielded.
+        """
         for block, end in self.blocks():
             for line in block[:end].tobytes().split(b"\n")[:-1]:
                 yield line.removesuffix(b"\r")
@@ -182,7 +186,10 @@ class SourceFile:
                 yield view[:count]
 
     def _rows_as_csv(self) -> Iterator[bytes]:
-        """Yield a Parquet file as CSV."""
+        """Yield a Parquet file as CSV.
+
+        Raises InputError if it is not a regular file.
+        """
         if self._path is None or self.bytes_total < 0:
             raise InputError(
                 f"Parquet cannot be read from {self.name}", hint="give the name of a regular file"

@@ -14,7 +14,7 @@ from replay.errors import InputError, reason_of
 
 _CHUNK_BYTES = 1 << 20
 _ZSTD_READ_BYTES = 4096
-"""The most intact data that can be lost in front of damage, because Arrow discards the read that fails."""
+"""Number of bytes per read, and the most intact bytes lost before damage, because Arrow discards a read that fails."""
 
 
 class Stored(Protocol):
@@ -28,7 +28,7 @@ class Stored(Protocol):
     damaged: str
 
     def take_peeked(self, room: int) -> bytes:
-        """Return bytes that were read for the head and must be read again."""
+        """Return up to `room` bytes that were read for the head and must be read again."""
 
     def account(self, chunk: memoryview) -> None:
         """Count and hash bytes as they are stored, before decompression."""
@@ -60,7 +60,7 @@ class Counted:
 
 
 class Unmarked:
-    """Removes the byte order mark that some editors put before UTF-8."""
+    """Removes the byte order mark that some editors put before UTF-8 text."""
 
     def __init__(self, reader: Counted | Gunzip | Unzstd | Pieces) -> None:
         self._reader = reader
@@ -85,7 +85,7 @@ class Unmarked:
 class Gunzip:
     """Decompresses the members of a gzip file.
 
-    Data after damage is skipped, and `source.damaged` describes it.
+    Data after damage is skipped, and `source.damaged` describes the damage.
     """
 
     def __init__(self, raw: Counted, source: Stored) -> None:
@@ -127,7 +127,7 @@ class Gunzip:
         if self._ended and out:
             self._ended = False
         elif self._ended and not self._inflate.eof:
-            self._source.damaged = "damaged gzip: it ends too early"
+            self._source.damaged = "damaged gzip: the file ends too early"
         return out
 
 
@@ -167,7 +167,7 @@ def zstd_head(raw: bytes, size: int) -> bytes:
 class Unzstd:
     """Decompresses the frames of a zstd file.
 
-    Data after damage is skipped, and `source.damaged` describes it.
+    Data after damage is skipped, and `source.damaged` describes the damage.
     """
 
     closed = False

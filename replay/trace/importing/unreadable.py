@@ -41,9 +41,9 @@ UNREADABLE = (
             rb'^(?:\x1b\[\d+m)?INFO(?:\x1b\[0m)?:\s+\S+:\d+ - "(?:\x1b\[1m)?[A-Z]+ [^"\n]+ HTTP/[\d.]+',
             re.MULTILINE,
         ),
-        "add times to its access log: uvicorn --log-config, a formatter uvicorn.logging.AccessFormatter with"
-        " '%(client_addr)s - - [%(asctime)s] \"%(request_line)s\" %(status_code)s -' and datefmt '%d/%b/%Y:%H:%M:%S %z';"
-        " or import the log of the proxy before it",
+        "add times to its access log: in uvicorn's --log-config, give the formatter uvicorn.logging.AccessFormatter the fmt"
+        " '%(client_addr)s - - [%(asctime)s] \"%(request_line)s\" %(status_code)s -' and the datefmt '%d/%b/%Y:%H:%M:%S %z';"
+        " or import the log of the proxy in front of it",
     ),
     Unreadable(
         "a log of Amazon API Gateway whose paths are templates (resourcePath)",
@@ -53,9 +53,9 @@ UNREADABLE = (
         'add "path":"$context.path" to the stage\'s log format; or take the templates as paths:'
         " replay import --columns at=requestTime,method=httpMethod,path=resourcePath",
     ),
-    Unreadable("an array of JSON, and not JSON Lines", re.compile(rb'\A\s*\[\s*\{\s*"'), _jq(".[]")),
+    Unreadable("a JSON array, not JSON Lines", re.compile(rb'\A\s*\[\s*\{\s*"'), _jq(".[]")),
     Unreadable(
-        "JSON over several lines, and not JSON Lines",
+        "JSON over several lines, not JSON Lines",
         re.compile(rb'\A\s*\{[ \t]*\r?\n\s*"[^"\n]*"[ \t]*:'),
         _jq("."),
     ),

@@ -54,10 +54,10 @@ _PREFIXES = {
 }
 """Prefixes, in the order in which they are tried.
 
-`kubectl` is that of `kubectl logs --prefix`. `stamp` is a timestamp (`docker logs -t`, `kubectl logs --timestamps`),
-and `labels` a timestamp with labels (logcli). `syslog` may lack the host, as at Heroku. `compose` is that of `docker
-compose logs` and PM2. `stream` is a timestamp with the name of a stream (`aws logs tail`). `kail` and `stern` are a
-pod and its container. `grep` is the name of a file or the number of a line.
+`kubectl` is the prefix of `kubectl logs --prefix`. `stamp` is a timestamp (`docker logs -t`, `kubectl logs
+--timestamps`), and `labels` a timestamp with labels (logcli). `syslog` may lack the host, as at Heroku. `compose` is
+the prefix of `docker compose logs` and PM2. `stream` is a timestamp with the name of a stream (`aws logs tail`). `kail`
+and `stern` are the names of a pod and its container. `grep` is the name of a file or the number of a line.
 """
 
 _PATTERNS = {
@@ -66,7 +66,7 @@ _PATTERNS = {
 
 
 def _escapes_undone(text: bytes) -> bytes:
-    """Decode the escapes of a JSON string."""
+    r"""Decode the escapes of a JSON string, except \b and \f; a surrogate becomes a question mark."""
     text = text.replace(rb"\\", b"\0").replace(rb"\"", b'"').replace(rb"\n", b"\n").replace(rb"\t", b"\t")
     text = text.replace(rb"\r", b"\r").replace(rb"\/", b"/")
     if b"\\u" in text:
@@ -131,7 +131,7 @@ class _Parts(ABC):
 
     @abstractmethod
     def _part(self, line: bytes) -> tuple[bytes | None, bytes, bool]:
-        """Split a line into stream (None: not wrapped), text, and whether the text ends a line."""
+        """Return the stream of a line (None if it is not wrapped), its text, and whether the text ends a line."""
 
 
 class _Cri(_Parts):
@@ -174,7 +174,7 @@ class _Json:
     """Extracts lines from the JSON of a log collector."""
 
     def feed(self, data: bytes) -> bytes:
-        """Replace each line by the text inside it."""
+        """Replace each line by the text inside it, if it has one (`json_wrapper.unwrap`)."""
         return json_wrapper.unwrap(data)
 
     def finish(self) -> bytes:

@@ -49,7 +49,7 @@ class Direction:
         self.hole_bytes = 0
 
     def place(self, sequence: int) -> int:
-        """Convert a sequence number to the nearest stream position."""
+        """Convert a sequence number to a stream position, the one nearest to the current position."""
         if self._first is None:
             return self.position
         distance = (sequence - self._first - self.position) & _MASK
@@ -78,7 +78,7 @@ class Direction:
         return self.end is not None and self.position >= self.end
 
     def finish(self, sequence: int) -> None:
-        """Set the end of the stream, which a FIN at `sequence` gives."""
+        """Set the end of the stream to the position of a FIN."""
         self.end = self.place(sequence)
 
     def take(
@@ -102,7 +102,7 @@ class Direction:
         self._drain()
 
     def flush(self) -> None:
-        """End the stream: deliver the waiting segments, with the gaps between them as holes."""
+        """End the stream: deliver the waiting segments, and all gaps up to the FIN as holes."""
         while self._waiting:
             self._skip_to(self._waiting[0].position)
             self._drain()

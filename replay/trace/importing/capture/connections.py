@@ -55,7 +55,7 @@ class Connections:
         self.last_ns = 0
         """The timestamp of the last packet."""
         self.others: Counter[tuple[str, int]] = Counter()
-        """Number of connections that were not HTTP/1, by protocol and server port."""
+        """Number of connections with data that is not HTTP/1, by protocol and server port."""
         self._hole_bytes = self._holes = self._headless = self._cut_responses = 0
 
     def finished(self) -> Iterator[Exchange]:
@@ -64,7 +64,7 @@ class Connections:
         self._finished.clear()
 
     def take(self, packets: Packets) -> None:
-        """Process a block of packets."""
+        """Assign packets to their connections, and process their segments."""
         data, columns = packets.data, packets.columns
         for column in columns.T.tolist():
             if column[kernels.KIND] == kernels.FRAGMENT:
@@ -75,7 +75,7 @@ class Connections:
                 self._segment(data, column)
 
     def _segment(self, data: npt.NDArray[np.uint8], column: list[int]) -> None:
-        """Process one TCP segment."""
+        """Add a TCP segment to its connection, which it may open or close."""
         flags, ports = column[kernels.FLAGS], column[kernels.PORTS]
         source = (column[kernels.SOURCE_HIGH], column[kernels.SOURCE_LOW], ports >> 16)
         target = (column[kernels.TARGET_HIGH], column[kernels.TARGET_LOW], ports & 0xFFFF)
@@ -197,12 +197,12 @@ class Connections:
         rejects.add(NOT_CAPTURED if what == "request" else REQUEST_NOT_CAPTURED, self.name, number, b"")
 
     def notes(self) -> Counter[Note]:
-        """Count what was lost and what was not HTTP/1, for `noted`."""
+        """Return the counts of losses and of connections with data that is not HTTP/1, for `noted`."""
         notes: Counter[Note] = Counter()
         for (speaks, port), count in self.others.most_common():
             notes["connection", f"to port {port} spoke {speaks}, which is not read"] = count
         notes[_GAP], notes[_GAP_BYTES] = self._holes, self._hole_bytes
-        notes["", "responses not captured whole, whose status is unknown"] = self._cut_responses
+        notes["", "responses of unknown status (not captured whole, or not HTTP/1)"] = self._cut_responses
         notes["", "connections whose beginning was not captured"] = self._headless
         notes["", "IP packets that lack fragments"] = self._fragments.incomplete
         return notes

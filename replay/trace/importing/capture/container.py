@@ -43,7 +43,7 @@ def begins_capture(head: bytes) -> bool:
 def first_stamp(head: bytes) -> int | None:
     """Return the time of the earliest TCP packet or IP fragment in the head of a capture; None if there is none.
 
-    Raises InputError if the head is not that of a capture.
+    Raises InputError if the file is not a capture.
     """
     first = next(Capture("", [memoryview(head)]).blocks(), None)
     return int(first.columns[kernels.AT_NS, 0]) if first is not None and first.columns.size else None
@@ -86,7 +86,9 @@ class Losses:
         }
         notes = [f"{words}: {count:,}" for words, count in counts.items() if count]
         return (
-            [*notes, "the capture holds TLS secrets: TLS is not decrypted"] if self.has_tls_secrets else notes
+            [*notes, "the capture has TLS secrets, but replay does not decrypt TLS"]
+            if self.has_tls_secrets
+            else notes
         )
 
 
@@ -120,7 +122,7 @@ class Capture:
         self._sections = 0
 
     def blocks(self) -> Iterator[Packets]:
-        """Yield all packets in blocks."""
+        """Yield the TCP packets and IP fragments in blocks, ordered by time."""
         buffer, held, begun = np.empty(1 << 20, dtype=np.uint8), 0, False
         waiting: list[Packets] = []
         for piece in self._pieces:
@@ -145,7 +147,10 @@ class Capture:
             yield _sorted(waiting)
 
     def _begin(self, head: bytes) -> bool:
-        """Read the file header."""
+        """Read the file header.
+
+        Raises InputError if the file is not a capture.
+        """
         state = self._state
         if struct.unpack("<I", head[:4])[0] == _PCAPNG_MAGIC:
             state[kernels.PCAPNG] = 1
@@ -181,7 +186,7 @@ class Capture:
                 waiting.append(merged)
             if why == kernels.DAMAGED:
                 at = int(self._state[kernels.PACKETS])
-                self.damaged = f"damaged capture: what follows packet {at:,} is not a packet"
+                self.damaged = f"damaged capture: the data after packet {at:,} is not a packet"
             if why == kernels.BLOCK and self._take_block(buffer, end):
                 continue
             if why != kernels.FULL:
@@ -193,7 +198,7 @@ class Capture:
         self.losses.unknown_links.update(columns[kernels.PORTS, kinds == kernels.UNKNOWN_LINK].tolist())
 
     def _take_block(self, buffer: npt.NDArray[np.uint8], end: int) -> bool:
-        """Read the pcapng block at the current position if it is not a packet, and return whether it was complete."""
+        """Read the pcapng block at the current position, which is not a packet, and return whether it was read."""
         at = int(self._state[kernels.POSITION])
         if bytes(buffer[at : at + 4]) == _PCAPNG_MAGIC.to_bytes(4, "big"):
             if at + 12 > end:
@@ -231,13 +236,16 @@ class Capture:
             self.losses.has_tls_secrets = True
 
     def _clock(self, options: dict[int, bytes]) -> tuple[int, int]:
-        """Return the ticks per second and the time offset in seconds of an interface (if_tsresol, if_tsoffset)."""
+        """Return the ticks per second and the time offset in seconds of an interface (if_tsresol, if_tsoffset).
+
+        Raises InputError if a tick is shorter than 1 ns.
+        """
         resolution = options.get(_OPTION_RESOLUTION, b"\x06")[:1] or b"\x06"
         power = resolution[0] & 0x7F
         ticks = 2**power if resolution[0] & 0x80 else 10**power
         if ticks > _TICKS_MAX:
             raise InputError(
-                f"{self._name}: stamps finer than a nanosecond are not read",
+                f"{self._name}: timestamps finer than 1 ns cannot be read",
                 hint="editcap -F nsecpcap writes nanoseconds",
             )
         offset = options.get(_OPTION_OFFSET, b"")
@@ -263,7 +271,10 @@ _PLACES = (kernels.BEGIN, kernels.END, kernels.IP_BEGIN)
 
 
 def _used(columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the start and end of the bytes of each packet that are needed."""
+    """Return where the needed bytes of each packet begin and end.
+
+    They are the IP packet of a fragment, the payload of a TCP packet, and nothing of any other packet.
+    """
     fragment = columns[kernels.KIND] == kernels.FRAGMENT
     wanted = fragment | (columns[kernels.KIND] == kernels.TCP)
     begins = np.where(fragment, columns[kernels.IP_BEGIN], columns[kernels.BEGIN])
@@ -271,7 +282,7 @@ def _used(columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
 
 
 def _copied(data: npt.NDArray[np.uint8], columns: Columns) -> Packets:
-    """Copy packets into data of their own, without packets that are neither TCP nor fragments."""
+    """Copy TCP packets and IP fragments into data of their own, and drop all other packets."""
     kinds = columns[kernels.KIND]
     columns = columns[:, (kinds == kernels.TCP) | (kinds == kernels.FRAGMENT)]
     begins, ends = _used(columns)

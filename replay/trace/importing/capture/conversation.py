@@ -16,7 +16,7 @@ When another one arrives, the oldest gets no response.
 """
 
 TLS, HTTP_2, ANOTHER = (
-    "TLS (capture where it is decrypted already; keys are not used)",
+    "TLS (capture it where it is already decrypted; keys are not used)",
     "HTTP/2",
     "another protocol",
 )
@@ -82,7 +82,7 @@ class Conversation:
         self.down = Direction(None, self._take_response_bytes, self._hole_below)
 
     def begin_down(self, sequence: int) -> None:
-        """Set the sequence number of the server's first byte, which follows its SYN."""
+        """Set the sequence number of the server's first byte, unless some of its bytes were already read."""
         if self.down.position == 0:
             self.down = Direction(sequence, self._take_response_bytes, self._hole_below)
 

@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Whole(NamedTuple):
-    """A TCP segment built from fragments: its data, and its column."""
+    """A TCP packet built from fragments: its bytes, and its column as in `container.Packets`."""
 
     data: Bytes
     column: list[int]
@@ -81,7 +81,7 @@ def _of_ipv6(packet: bytes) -> _Fragment | None:
 
 
 class Fragments:
-    """Fragments that wait for the rest of their packets."""
+    """Fragments that wait for the other fragments of their packets."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[tuple[bytes, ...], _Parts] = OrderedDict()
@@ -93,7 +93,7 @@ class Fragments:
         return self._given_up + len(self._waiting)
 
     def take(self, data: Bytes, column: list[int]) -> Whole | None:
-        """Add a fragment, and return the segment if this completed a TCP packet."""
+        """Add a fragment, and return the TCP packet that it completes; None if it completes none."""
         packet = data[column[kernels.IP_BEGIN] : column[kernels.END]].tobytes()
         fragment = _of_ipv4(packet) if packet[0] >> 4 == 4 else _of_ipv6(packet)
         if fragment is None or column[kernels.MISSING]:

@@ -33,8 +33,9 @@ class Message:
     """One message.
 
     `at_ns`, `acknowledged` and `number` belong to the segment with its first byte, `end_ns` to the one with its last.
-    `end` is the position in the stream after its last byte. A `damaged` message lacks bytes of its body; `body_bytes`
-    still counts them.
+    If its last bytes are missing, `end_ns` is `at_ns`. If the close of the connection ends it, `end_ns` is the time of
+    the close. `end` is the position in the stream after its last byte. A `damaged` message lacks bytes of its body;
+    `body_bytes` still counts them.
     """
 
     start: re.Match[bytes]
@@ -176,8 +177,8 @@ class Messages:
         self._head.clear()
         start = self._start_line.match(head)
         if start is None:
-            # Data of a client that is not a message shows another protocol, unless a message came before. All other
-            # such data is a lost message.
+            # If the first data of a client is not a message, the connection has another protocol. Any other data that
+            # is not a message counts as a lost message.
             is_another = not self.count and self._without_body is None
             if not is_another:
                 self._lost(self._begun[2])

@@ -135,7 +135,7 @@ def _checked(literals: list[str], roles: list[int], names: list[str], stamp: str
 def _joined(
     literals: list[str], roles: list[int], names: list[str]
 ) -> tuple[list[str], list[int], list[str]]:
-    """Join the first `%U` that `%q` follows directly with it to one target."""
+    """Merge `%q` into the `%U` directly before it, for the first such pair."""
     for index in range(1, len(roles)):
         if not literals[index] and roles[index - 1 : index + 1] == [field_spec.TARGET, field_spec.QUERY]:
             return (
@@ -148,7 +148,7 @@ def _joined(
 
 APACHE = register_own(
     "apache",
-    "Apache with --log-format '%h %l %u %t ...'",
+    "an Apache log in the format of --log-format",
     "LogFormat",
     lambda own: "%" in own and "$" not in own,
     layout_of,

@@ -2,7 +2,7 @@
 
 The first has `req`, the second `res`. They are paired by `reqId` and `pid`. `time` (ms) of the first is the start;
 `responseTime` of the second (ms) is the duration (fastify.dev, reference/logging). If an id repeats before its
-request completed, the process was restarted and the earlier request has no status.
+request completed, the process is assumed to have restarted, and the earlier request gets no status.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _decoded(line: bytes) -> _Line | None:
 def sniff(head: bytes, options: Options) -> float:
     """Return the share of the first lines that pino may have written.
 
-    It is 0 if none of them is an incoming request, or with `--columns`.
+    It is 0 if none of them is an incoming request, if the first does not begin with a brace, or with `--columns`.
     """
     if options.columns:
         return 0.0

@@ -71,7 +71,7 @@ class GorReader(MessageReader):
         self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
-        """Return the time of the first record (None if the head has none), and a resolution of 1 ns."""
+        """Return the time of the record that begins the head (None if there is none), and a resolution of 1 ns."""
         found = HEAD.match(head.lstrip(b"\n"))
         return Probe(int(found[3]) if found else None, 1)
 

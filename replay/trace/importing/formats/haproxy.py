@@ -35,5 +35,5 @@ def _supposed(head: bytes) -> str:
 
 
 HAPROXY = register(
-    "haproxy", "HAProxy with option httplog", _layout("{$forwarded} "), _layout(""), supposed=_supposed
+    "haproxy", "an HAProxy log (option httplog)", _layout("{$forwarded} "), _layout(""), supposed=_supposed
 )

@@ -150,7 +150,7 @@ def _took_ns(entry: _Entry) -> int:
 
 
 _SIZE_MAX = 1 << 53
-"""Sizes above this are treated as unknown, because JSON numbers are not exact there."""
+"""Sizes of this many bytes or more are treated as unknown, because JSON numbers are not exact there."""
 
 
 def _not_sent(entry: _Entry) -> str:
@@ -230,7 +230,7 @@ def _content_bytes(content: _Content) -> bytes | None:
 
 
 def _first_byte_ns(entry: _Entry) -> int:
-    """Return the time from the first byte of the request to that of the response: `send` plus `wait`; -1 if unknown."""
+    """Return the time to the first byte of the response: `send` plus `wait`; -1 if unknown."""
     parts = [(entry.timings or {}).get(name, -1) for name in ("send", "wait")]
     if not all(isinstance(part, int | float) and 0 <= part < 1e12 for part in parts):
         return -1
@@ -245,7 +245,10 @@ class HarReader(RecordReader):
         self._zone = parse_zone(options.time_zone or "UTC")
 
     def probe(self, head: bytes) -> Probe:
-        """Return the start of the first entry, and the resolution: 1 ms, or finer if the start has more digits."""
+        """Return the start of the first entry (None if there is none), and the resolution.
+
+        The resolution is 1 ms, or finer if the start has more digits.
+        """
         found = _STARTED.search(head)
         if found is None:
             return Probe(None, _MS_NS)

@@ -63,6 +63,8 @@ def sniff(head: bytes, options: Options) -> float:
 class JmeterReader(TableReader):
     """Reads results as CSV."""
 
+    takes_columns = False
+
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, _DELIMITERS)
 
@@ -83,7 +85,7 @@ def _number(text: str | None) -> int:
 
 
 class JmeterXmlReader(RecordReader):
-    """Reads XML results, one sample at a time."""
+    """Reads results as XML, piece by piece."""
 
     def probe(self, head: bytes) -> Probe:
         """Return the start of the first HTTP sample in the head (None if it has none), and a resolution of 1 ms."""
@@ -103,7 +105,7 @@ class JmeterXmlReader(RecordReader):
                 return
             record = _record(sample)
             if not record.method:
-                self._found.assume("samples that name no method: GET")
+                self._found.assume("samples that name no method: GET is taken")
                 record = replace(record, method="GET")
             why = "bad time" if record.at_ns < 0 else self.wrong(record)
             if why:

@@ -45,7 +45,7 @@ class JournalReader(RecordReader):
         return Probe(notes_in(head).started_ns or None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """Yield the rows of one journal; if it was cut off within a block, those before this block."""
+        """Yield the rows of one journal; if it was cut off within a block, only the rows before that block."""
         rejects, held = self._found.rejects, list[JournalRecord]()
         try:
             for block in blocks_in(file.stream()):
@@ -64,7 +64,7 @@ class JournalReader(RecordReader):
         yield from self.rows(map(_record, held))
 
     def _note(self, notes: Notes) -> None:
-        """Add the notes of the recording to those of the import."""
+        """Add the notes of the recording to the notes of the import."""
         found = self._found
         for mine, theirs in (
             (found.lost, {**notes.lost, **{f"only a part: {why}": n for why, n in notes.incomplete.items()}}),

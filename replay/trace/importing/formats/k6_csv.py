@@ -38,6 +38,8 @@ def sniff(head: bytes, options: Options) -> float:
 class K6Reader(TableReader):
     """Reads results as CSV."""
 
+    takes_columns = False
+
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, replace(options, columns=_COLUMNS), ",")
         self._blanked = 0

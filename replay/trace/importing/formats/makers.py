@@ -153,7 +153,7 @@ MAKERS = (
         frozenset({"properties.originalRequestUriWithArgs"}),
     ),
     Maker(
-        "ecs", "JSON of the Elastic Common Schema",
+        "ecs", "a log in the Elastic Common Schema (JSON)",
         ("@timestamp", "http.request.method", "url.original|url.path|url.full"),
         {"event.start": "start", "event.end": "end", "@timestamp": "end"},
         {
@@ -177,7 +177,7 @@ MAKERS = (
         },
     ),
     Maker(
-        "pino", "requests that pino-http logged",
+        "pino", "a log of pino-http",
         ("time", "req.method", "req.url", "res.statusCode"),
         {"time": "end"},
         {
@@ -281,7 +281,7 @@ def _paths_by_line(head: bytes) -> tuple[tuple[str, ...], ...]:
 
 
 def paths_of_one(value: dict[str, object]) -> Iterable[str]:
-    """Yield the keys of an object.
+    """Yield the keys of an object and of the objects nested in it.
 
     A nested key is written `request.method`. Keys of more than five parts are left out.
     """

@@ -107,7 +107,7 @@ def _roles(names: list[str]) -> list[int]:
 
 NGINX = register_own(
     "nginx",
-    "nginx with --log-format '$remote_addr ...'",
+    "an nginx log in the format of --log-format",
     "log_format",
     lambda own: "$" in own,
     layout_of,

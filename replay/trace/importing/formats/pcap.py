@@ -1,6 +1,6 @@
 """Packet captures (pcap, pcapng): HTTP/1 requests and their responses, reassembled from TCP segments.
 
-A request's time is that of its first byte. Its duration ends with the last byte of its response.
+A request's timestamp is the time of its first byte. Its duration ends with the last byte of its response.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class PcapReader(RecordReader):
         """Return the time of the first packet that is read (None if there is none), and a resolution of 1 ns.
 
         The time orders the files of a rotation. Timestamps are not spread, because captures usually have microseconds
-        or better.
+        or better. Raises InputError if the file is not a capture.
         """
         return Probe(first_stamp(head), 1)
 

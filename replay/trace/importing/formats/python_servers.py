@@ -1,10 +1,10 @@
-"""Logs of Python's development servers, whose timestamps have no zone: they are in that of `--tz`, otherwise in UTC.
+"""Logs of Python's development servers, whose timestamps have no zone: they are in the zone of `--tz`, or else in UTC.
 
 - Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` after the client.
 - Django's runserver: the same timestamp at the beginning of the line, and no client.
 
-Python's servers log when the response begins (http.server, `log_request`), so that the timestamp is taken as that of
-the end. They colour lines, and logging may put `INFO:werkzeug:` before them; both are removed.
+Python's servers log when the response begins (http.server, `log_request`), so that the timestamp is taken as the
+end. They colour lines, and logging may put `INFO:werkzeug:` before them; both are removed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def of_werkzeug(data: bytes) -> bytes:
-    """Remove colours from lines, and escape quotes in a target, which Werkzeug decodes."""
+    """Remove colours and the prefix of Python's logging, and escape quotes in a target, which Werkzeug decodes."""
     return _QUOTES.sub(_escaped, without_colours(data))
 
 
@@ -54,7 +54,7 @@ def without_colours(data: bytes) -> bytes:
 
 PYTHON = register(
     "python-http",
-    "a log of Flask's, Werkzeug's or Python's development server (--tz)",
+    "a log of Flask's, Werkzeug's or Python's development server",
     of_werkzeug,
     share_of(re.compile(rb"\S+ - - \[\d\d/[A-Z][a-z]{2}/\d{4} \d\d:\d\d:\d\d\]" + _ANSWER)),
     template('$client - - [$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="end"),
@@ -63,7 +63,7 @@ PYTHON = register(
 
 DJANGO = register(
     "django",
-    "a log of Django's runserver (--tz)",
+    "a log of Django's runserver",
     without_colours,
     share_of(re.compile(_STAMP + _ANSWER)),
     template('[$at] "$request" $status $bytes', NAMES, escapes=LOG, stamp="end"),

@@ -2,7 +2,7 @@
 
 A request has several lines (from ActionPack and Rails::Rack::Logger). `Started GET "/users?x=1" for 1.2.3.4 at
 2026-11-29 16:28:40 +0000` gives the start, the request and the client; `Completed 200 OK in 58ms` gives the result.
-The timestamp is that of the start; if Ruby's Logger puts its own in front of the line, its microseconds are used.
+If Ruby's Logger puts its own timestamp in front of the line, this timestamp is used, because it has microseconds.
 
 Lines are grouped by their tags (`config.log_tags = [:request_id]`), without tags by process (`#25`), and otherwise by
 file. Within a group, a `Completed` line belongs to the open request that started at most its duration plus SLACK_NS
@@ -149,7 +149,10 @@ def _second(text: bytes) -> tuple[int, int] | None:
 
 
 def _logged_ns(text: bytes, zone_min: int) -> int:
-    """Return the timestamp of Ruby's Logger in a zone; -1 if it is invalid."""
+    """Return the instant of a timestamp of Ruby's Logger in ns; -1 if it is invalid.
+
+    The timestamp is in the zone of the requests, which it does not contain.
+    """
     second = _second(text[:19])
     if second is None:
         return -1

@@ -113,14 +113,15 @@ class SpanReader(RecordReader):
                 self._held.append((span, found, file.name, number))
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """Yield the rows of requests that enter the system from outside, or of the requests of one service.
+        """Yield the rows of the requests that enter the system from outside, or that enter the selected service.
 
         Raises UsageError if the recording does not have the service that the user gave.
         """
         service = self._options.service or None
         if service is not None and service not in self._entries.services:
             raise UsageError(
-                f"no service {service!r} in the recording", hint=f"it has {self._services_text(None)}"
+                f"no service {service!r} in the recording",
+                hint=f"it has {self._services_text(None) or 'none'}",
             )
         choice = self._entries.choose(len(self._held), service)
         sent = Counter[str]()
@@ -165,7 +166,7 @@ class SpanReader(RecordReader):
         )
 
     def _note(self, found: Asked, record: Record, span: Span) -> None:
-        """Count the data that the recording lacks."""
+        """Count the data that a span lacks, and record its topic or its query and route."""
         missing = self._found.missing
         if found.method == PRODUCE:
             missing["value"] += 1
@@ -204,20 +205,21 @@ class SpanReader(RecordReader):
         counted = units.counted
         if self._options.service:
             assume(
-                f"only requests of the service {self._options.service} are imported: {sum(sent.values()):,}"
+                f"only requests that enter the service {self._options.service} are imported: {sum(sent.values()):,}"
             )
         elif len(self._entries.services) > 1:
             assume(
-                f"only requests that no other one causes are imported, by service: {self._services_text(sent)}"
-                " (--service NAME selects those of one service)"
+                f"only requests that no other request causes are imported, by service: {self._services_text(sent)}"
+                " (--service NAME selects those that enter one service)"
             )
         if orphans:
             assume(
-                f"{counted(orphans, 'request')} with a parent that is not in the recording: taken as entering the system"
+                f"{counted(orphans, 'request')} whose parent is not in the recording: sent like requests without a parent"
             )
         if circles:
             assume(
-                f"{counted(circles, 'request')} whose parents form a circle: sent like requests without a parent"
+                f"{counted(circles, 'request')} whose parents form a circle or a very long chain:"
+                " sent like requests without a parent"
             )
         if missing["named method"]:
             assume(
@@ -229,19 +231,21 @@ class SpanReader(RecordReader):
             )
         if missing["body"]:
             assume(
-                f"spans have no bodies: {counted(missing['body'], 'request')} that had or may have had one: sent without"
+                f"{counted(missing['body'], 'request')} that had or may have had a body:"
+                " sent without it, because spans have no bodies"
             )
         requests = sum(sent.values()) - missing["value"]
         if requests and not self._found.queries:
-            assume("no span has a query: the instrumentation may leave them out")
+            assume("no span has a query: the instrumentation may leave out queries")
         if missing["value"]:
             assume(
-                f"spans have no values: {counted(missing['value'], 'Kafka record')} are replayed with null for a value,"
-                " which a compacted topic takes as a deletion (kafka.value writes another)"
+                f"{counted(missing['value'], 'Kafka record')} without a value: replayed with null as the value,"
+                " which a compacted topic takes as a deletion (the setting kafka.value writes another value)"
             )
         if missing["messages"]:
             assume(
-                f"spans of batches: {counted(missing['messages'], 'Kafka record')} have no span of their own: not replayed"
+                f"{counted(missing['messages'], 'Kafka record')} without a separate span,"
+                " because a batch has one span: not replayed"
             )
 
 

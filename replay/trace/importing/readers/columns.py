@@ -42,7 +42,10 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
         role, equals, column = part.partition("=")
         role = role.strip()
         if not equals or not column:
-            raise UsageError(f"--columns: {part!r} is not ROLE=COLUMN", hint="such as at=timestamp,path=url")
+            raise UsageError(
+                f"--columns: {part!r} is not ROLE=COLUMN",
+                hint="write ROLE=COLUMN, such as at=timestamp,path=url",
+            )
         if role not in roles_known():
             guess = nearest(role, roles_known())
             meant = f" (did you mean {guess}?)" if guess else ""
@@ -167,7 +170,7 @@ def layout_of(
 
 
 def role_number(role: str) -> int:
-    """Return the number of the role that `--columns` calls `role`."""
+    """Return the number that the kernels use for a role of `--columns`."""
     name = _split_role(role)[0]
     own = {"took": field_spec.TOOK, "client_other": field_spec.CLIENT_OTHER}
     return own[name] if name in own else ROLES[name]

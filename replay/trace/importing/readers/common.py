@@ -50,7 +50,7 @@ _HOST = re.compile(r"[\w.-]+(?::\d+)?")
 _BEHIND = re.compile(rb'" (?:\d{3}|-) (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*" "([^"]*)"')
 _PLAIN, _HOST_FIRST, _FORWARDED_FIRST, _ODD = "plain", "host", "forwarded", "odd"
 _ODD_SHARE = 0.55
-"""The weight of a line with this timestamp and request, but an unknown beginning."""
+"""The weight of a line with the timestamp and request of the common log, but an unknown beginning."""
 
 _NEAR = 400
 """How many lines are examined to find the variant of a log."""
@@ -78,7 +78,7 @@ def _kind(who: list[str]) -> str:
 
 
 def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
-    """Return those of the first lines that have the form of the common log.
+    """Return the lines among the first `limit` that have the form of the common log.
 
     Each is its kind, the words before its timestamp, and whether the dedicated scanner can read that timestamp.
     """
@@ -256,7 +256,7 @@ class CommonReader:
         return False
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, and choose the scanner for the file."""
+        """Return the first timestamp and the resolution; if the file is a variant, choose the field scanner."""
         lines = _lines_of(head, _NEAR) or _lines_of(head)
         variants = sum(kind not in (_PLAIN, _ODD) or not usual for kind, _, usual in lines)
         if variants > _VARIANT_SHARE * len(lines):

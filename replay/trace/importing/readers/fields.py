@@ -56,7 +56,7 @@ class FieldReader(LineReader):
     """Whether the format defines the zone of its timestamps."""
 
     takes_columns = False
-    """Whether a user can give a constant method or path by `--columns`."""
+    """Whether notes on a missing method, path or unit suggest `--columns`."""
 
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
         warm(["trace.dictionary", "importing.times", "importing.field_log", "importing.field_targets"])
@@ -127,7 +127,7 @@ class FieldReader(LineReader):
             self.use(dataclasses.replace(self.layout, at_unit_ns=unit_ns, stamp_min_ns=least_ns))
 
     def _suppose_unit(self, unit_ns: int, *, near_1970: bool) -> None:
-        """Add an assumption about the unit of numbers, if the format does not define it."""
+        """Add an assumption about the unit of numbers, in subclasses whose format does not define it."""
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of one file, block by block."""
@@ -171,7 +171,7 @@ class FieldReader(LineReader):
         for name, value in (("method", self.layout.method), ("path", self.layout.path)):
             if value and name not in given:
                 hint = f" (--columns {name}={name.upper()} sets another)" if self.takes_columns else ""
-                self._found.assume(f"the recording names no {name}: {value}{hint}")
+                self._found.assume(f"the recording names no {name}: {value} is taken{hint}")
 
     def _local(self, stamps: Int64s, zoned: Int64s) -> Int64s:
         """Convert timestamps without a zone to instants, in the zone of the options, or in UTC."""
@@ -189,10 +189,9 @@ class FieldReader(LineReader):
         return found
 
     def _method_name(self, name: str) -> str:
-        """Return a method in capitals if it is in lower case in a column of its own.
+        """Return a common method in capitals if it is in lower case in a column of its own.
 
-        Programs log methods in lower case, but send them in capitals. In a request line, the case is that of the
-        request.
+        Programs log methods in lower case, but send them in capitals. A method in a request line keeps its case.
         """
         if name not in _SMALL_METHODS or field_spec.REQUEST in self._roles:
             return name

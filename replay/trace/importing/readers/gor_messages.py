@@ -55,7 +55,7 @@ def _chunked_end(raw: bytes) -> int:
 def parted(part: bytes, begin: int) -> tuple[int, int]:
     """Return where the headers of a message end (after their last line break), and where its body begins.
 
-    Lines may end in a bare LF, which some tools write.
+    Without an empty line, both are the end of `part`. Lines may end in a bare LF, which some tools write.
     """
     found = _HEAD_END.search(part, begin)
     if found is None:
@@ -64,9 +64,9 @@ def parted(part: bytes, begin: int) -> tuple[int, int]:
 
 
 def message_end(part: bytes, begin: int) -> int:
-    """Return where the message at `begin` ends according to its length.
+    """Return where the message at `begin` ends, according to its length or its chunks.
 
-    The bytes after it belong to no message.
+    Without either, it ends at the end of `part`, or after its headers if another message follows them directly.
     """
     headers_end, body_begin = parted(part, begin)
     head = part[max(begin - 1, 0) : headers_end]

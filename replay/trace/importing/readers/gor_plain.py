@@ -81,7 +81,7 @@ class MessageReader(RecordReader):
         return known
 
     def headers_of(self, head: bytes) -> Headers:
-        """Return request headers without secrets, and without those that a replay writes itself.
+        """Return request headers without secrets, and without headers that a replay writes itself.
 
         Header sets are cached.
         """
@@ -94,7 +94,7 @@ class MessageReader(RecordReader):
 
 
 class PlainRecords:
-    """Reads plain requests and their responses from pieces of a file with kernels, and splits the rest into records."""
+    """Reads plain requests and their responses from pieces of a file with kernels, and returns all other records."""
 
     def __init__(self, reader: MessageReader, found: Found, options: Options) -> None:
         warm(

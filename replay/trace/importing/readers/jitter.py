@@ -108,7 +108,8 @@ class Jitter:
         draws = self._random.integers(0, self._resolution_ns, len(stamps))
         spread = np.empty_like(stamps)
         kernels.spread(stamps, draws, self._resolution_ns, spread, self._ends)
-        # The resolution was found in the head of the file. Finer timestamps may follow, and their sums may overlap.
+        # Timestamps after the head of the file may be finer than the resolution found in the head. Spread timestamps then
+        # overlap.
         if not np.all(spread[1:] >= spread[:-1]):
             spread.sort()
         return {**columns, "at_ns": spread}

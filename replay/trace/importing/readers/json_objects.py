@@ -26,7 +26,7 @@ def at_path(value: Any, path: str) -> Any:
 def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
     """Yield the paths of the values in an object.
 
-    Nested objects are not values themselves.
+    Only an empty nested object is a value itself.
     """
     for name, inner in value.items():
         if isinstance(inner, dict) and inner:
@@ -37,7 +37,7 @@ def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
 
 
 def values_at(head: bytes, path: str) -> list[str]:
-    """Return the values at a path in the first objects, as texts."""
+    """Return the values at a path in the first objects, as texts; empty where there is none."""
     found = (at_path(value, path) for value in objects(head))
     return ["" if value is None else str(value) for value in found]
 

@@ -69,7 +69,7 @@ _CONTROL = re.compile(rb"[\0-\x1f\x7f]")
 """Characters that no host has, because they would break the line of a request header."""
 
 _BLOCK_BYTES_MAX = 2 * BLOCK_BYTES + 1 + scan.LINE_BYTES_MAX
-"""Maximum number of bytes that are scanned at once: a block, after the rest of the previous one."""
+"""Maximum number of bytes that are scanned at once: a block, after a record that the previous one left open."""
 
 _ROOM = np.zeros(64, dtype=np.uint8)
 """Padding, because kernels read several bytes at a time, some of them past the end."""

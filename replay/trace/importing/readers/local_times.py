@@ -13,7 +13,7 @@ _QUARTER_NS = 900 * SECOND_NS
 _QUARTER = dt.timedelta(minutes=15)
 _EPOCH = dt.datetime(1970, 1, 1)
 _BACK_NS = 1800 * SECOND_NS
-"""If local time goes back by more than this, the log is in the second of two hours with the same name."""
+"""If local time goes back by more than this in a repeated hour, the second of the two hours has begun."""
 
 _STRAGGLES_NS = 60 * SECOND_NS
 """In the second hour, timestamps this close to the end of the first hour belong to the first hour.

@@ -119,7 +119,10 @@ class PairsReader(RewritingReader):
         return rewrite_logfmt(data)
 
     def probe(self, head: bytes) -> Probe:
-        """Find the keys in the head, then return its first timestamp and the resolution."""
+        """Find the keys in the head, then return its first timestamp and the resolution.
+
+        Raises InputError as `logfmt_layout` does.
+        """
         self.use(logfmt_layout(rewrite_logfmt(head), self._options))
         return super().probe(head)
 
@@ -127,7 +130,7 @@ class PairsReader(RewritingReader):
 def logfmt_layout(head: bytes, options: Options) -> Layout:
     """Return the layout of a logfmt log from its first lines.
 
-    Raises InputError if no key is a timestamp.
+    Raises InputError if no key is a timestamp, or if a key of `--columns` does not exist or has two roles.
     """
     lines = [_logfmt_pairs(line) for line in sniffed_lines(head)]
     names = _names(line for line in lines if _is_request(line)) or _names(lines)
@@ -147,7 +150,8 @@ def _is_request(pairs: Mapping[str, str]) -> bool:
 def sniff_logfmt(head: bytes, options: Options) -> float:
     """Return the share of the first lines that are pairs; 0 if no line is a request, or with `--log-format`.
 
-    A request has a timestamp, a method and a path, or, with `--columns`, one of the keys in it.
+    A request has a timestamp, a method and a path, or, with `--columns`, one of the keys in it. The result is 0 if any
+    request has fewer than three pairs.
     """
     if options.log_format:
         return 0.0
@@ -182,7 +186,10 @@ class LtsvReader(RewritingReader):
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """Find the labels in the head, then return its first timestamp and the resolution."""
+        """Find the labels in the head, then return its first timestamp and the resolution.
+
+        Raises InputError as `ltsv_layout` does.
+        """
         self.use(ltsv_layout(head, self._options))
         return super().probe(head)
 
@@ -190,7 +197,7 @@ class LtsvReader(RewritingReader):
 def ltsv_layout(head: bytes, options: Options) -> Layout:
     """Return the layout of an LTSV log from its first lines.
 
-    With `--columns`, raises InputError if no label is a timestamp.
+    With `--columns`, raises InputError if no label is a timestamp, or if a label does not exist or has two roles.
     """
     names = _names(_ltsv_pairs(line) for line in sniffed_lines(head))
     if options.columns:
@@ -229,7 +236,7 @@ LOGFMT = importer(
     Importer(
         name="logfmt",
         takes_columns=True,
-        title="logfmt, key=value (--columns at=KEY,path=KEY)",
+        title="logfmt (key=value)",
         sniff=sniff_logfmt,
         reader=PairsReader,
         rank=2,
@@ -239,7 +246,7 @@ LTSV = importer(
     Importer(
         name="ltsv",
         takes_columns=True,
-        title="LTSV, label:value (--columns at=LABEL,path=LABEL)",
+        title="LTSV (label:value)",
         sniff=sniff_ltsv,
         reader=LtsvReader,
         rank=2,

@@ -61,8 +61,8 @@ class ResponseKeeper:
         """Build a response; None if there is nothing to keep.
 
         `pairs` are its headers without those of the connection. `body` is the recorded part of its body (None:
-        nothing), which had `size` bytes on the wire. `kind` is the media type if it was recorded separately from the
-        headers.
+        nothing). `size` is the length of the whole body on the wire (-1: unknown), and counts only if the recorded part
+        is missing or not whole. `kind` is the media type if it was recorded separately from the headers.
         """
         if self._keeps == "none":
             return None
@@ -93,7 +93,8 @@ class ResponseKeeper:
     def _kept(self, kind: str, headers: Headers, body: bytes) -> bytes | None:
         """Return a body without its secrets; None if it is not kept.
 
-        The reason is counted, unless the options keep only digests.
+        The reason is counted, unless the options keep only digests. If secrets are kept, a body that cannot be decoded
+        is returned unchanged.
         """
         if self._keeps == "digest":
             return None

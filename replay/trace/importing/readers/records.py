@@ -1,4 +1,4 @@
-"""Converts recorded requests with headers and bodies (HAR, GoReplay, vegeta) to rows."""
+"""Converts records, which may have headers, bodies and responses (as in HAR and GoReplay files), to rows."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ class RecordReader:
         return self._hosts.setdefault(name, len(self._hosts))
 
     def wrong(self, record: Record) -> str:
-        """Normalize method, target, host and body of a record, and remove their secrets.
+        """Normalize target and host of a record, and remove the secrets from its target and body.
 
-        Returns why the record cannot be used, or an empty text.
+        Returns why the record cannot be used (no valid method or path), or an empty text.
         """
         if not METHOD.fullmatch(record.method):
             return NO_METHOD

@@ -82,7 +82,7 @@ class RewritingReader(FieldReader):
 
 
 def name_blanks(rejects: Rejects, blanked: int, reason: str) -> None:
-    """Count the lines that a rewrite blanked as rejected for `reason` instead of as blank."""
+    """Count the lines that a rewrite blanked as rejected for `reason`, not as blank, and drop all blank examples."""
     if blanked:
         rejects.counts[reason] += blanked
         rejects.counts[BLANK] -= blanked

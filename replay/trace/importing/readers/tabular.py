@@ -131,12 +131,14 @@ class MappedReader(FieldReader):
         unit = _UNIT_NAMES[unit_ns]
         if near_1970:
             self._found.assume(
-                f"stamps are numbers too small for current dates: taken as {unit} since the start"
+                f"stamps are numbers too small for current dates: taken as {unit} since the start of the recording"
             )
         else:
-            self._found.assume(
-                f"stamps are numbers without a unit: taken as {unit} since 1970 (if that is wrong: --columns at_ms=NAME)"
+            role = "end" if self.layout.stamp == "end" else "at"
+            hint = (
+                f" (--columns {role}_UNIT=NAME sets another: s, ms, us or ns)" if self.takes_columns else ""
             )
+            self._found.assume(f"stamps are numbers without a unit: taken as {unit} since 1970{hint}")
 
     def _settled(
         self, layout: Layout, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
@@ -213,7 +215,10 @@ class TableReader(MappedReader):
         super().__init__(found, options, Layout(delimiter=delimiters[0], escapes=field_spec.DOUBLED))
 
     def probe(self, head: bytes) -> Probe:
-        """Find the delimiter and the columns in the head, then return its first timestamp and the resolution."""
+        """Find the delimiter and the columns in the head, then return its first timestamp and the resolution.
+
+        Raises InputError as `layout_of` does.
+        """
         self._take(head, "the file")
         lines = head[self._header_bytes :]
         return super().probe(lines) if lines else Probe(None, 1)
@@ -267,7 +272,10 @@ class JsonReader(MappedReader):
         super().__init__(found, options, Layout(escapes=field_spec.JSON_ESCAPES))
 
     def probe(self, head: bytes) -> Probe:
-        """Find the keys in the head, then return its first timestamp and the resolution."""
+        """Find the keys in the head, then return its first timestamp and the resolution.
+
+        Raises InputError as `layout_of` does.
+        """
         names = paths_of(head)
         layout, found = layout_of(self._options, names, "the file")
         found = self._settled(layout, found, names, lambda place: values_at(head, names[place]))
@@ -324,7 +332,7 @@ CSV = importer(
     Importer(
         name="csv",
         takes_columns=True,
-        title="a table with commas or semicolons (--columns at=COLUMN,path=COLUMN)",
+        title="a table with commas or semicolons",
         sniff=_sniff_table(_CSV_DELIMITERS),
         reader=lambda found, options: TableReader(found, options, _CSV_DELIMITERS),
     )
@@ -333,7 +341,7 @@ PARQUET = importer(
     Importer(
         name="parquet",
         takes_columns=True,
-        title="Parquet (--columns at=COLUMN,path=COLUMN)",
+        title="a Parquet table",
         sniff=lambda head, options: 0.0,
         reader=lambda found, options: TableReader(found, options, ","),
     )
@@ -342,7 +350,7 @@ TSV = importer(
     Importer(
         name="tsv",
         takes_columns=True,
-        title="a table with tabs (--columns at=COLUMN,path=COLUMN)",
+        title="a table with tabs",
         sniff=_sniff_table("\t"),
         reader=lambda found, options: TableReader(found, options, "\t"),
     )
@@ -351,7 +359,7 @@ JSONL = importer(
     Importer(
         name="jsonl",
         takes_columns=True,
-        title="JSON Lines (--columns at=KEY,path=KEY)",
+        title="JSON Lines",
         sniff=_sniff_json,
         reader=JsonReader,
     )

@@ -59,7 +59,10 @@ class TemplateReader(FieldReader):
         self._layouts, self._supposed = layouts, supposed
 
     def probe(self, head: bytes) -> Probe:
-        """Choose the layout that fits the head best, then return its first timestamp and the resolution."""
+        """Choose the layout that fits the head best, then return its first timestamp and the resolution.
+
+        Once an earlier file has determined the unit of numbers, the layout stays.
+        """
         if sentence := self._supposed(head):
             self._found.assume(sentence)
         unit_ns = self.layout.at_unit_ns

@@ -119,9 +119,9 @@ def _method(span: Span) -> tuple[str, bool]:
 
 
 def _target(span: Span, route: str) -> tuple[bytes, bool]:
-    """Return path and query (or a whole URL), and whether they come from a route without parameters.
+    """Return the target (path and query, or a whole URL), and whether it comes from a route without parameters.
 
-    The first is empty if it is unknown.
+    The target is empty if it is unknown.
     """
     path, query = span.text("url.path"), span.text("url.query").removeprefix("?")
     if path:
@@ -149,9 +149,9 @@ def _texts(value: Any) -> list[str]:
 
 
 def _headers(span: Span, prefix: str) -> list[tuple[bytes, bytes]]:
-    """Return the recorded headers, each of which is an attribute with a list of values.
+    """Return the recorded headers, each of which is an attribute with one value or a list of values.
 
-    Older instrumentations wrote `_` for `-` in their names.
+    Older instrumentations wrote `_` for `-` in the names of headers.
     """
     found = []
     for name, value in span.attributes.items():
@@ -172,7 +172,10 @@ def template_of(route: str) -> str:
 
 
 def _record(span: Span) -> Asked:
-    """Return a Kafka record without its value."""
+    """Return a Kafka record without its value.
+
+    Raises Unusable if the message is of another system, or if it has no valid topic.
+    """
     if span.text("messaging.system") != "kafka" or span.kind == "server":
         raise Unusable("message of another system")
     topic = span.text("messaging.destination.name", "messaging.destination", "messaging.kafka.topic")

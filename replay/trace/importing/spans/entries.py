@@ -1,7 +1,7 @@
 """Decides which requests of a recording of spans are sent: a request that another one causes must not be sent as well.
 
 A span's parent is often in another file, and often is recorded later. Therefore all spans are held until all files
-were read, in some 40 bytes each: ids, service and position.
+were read, in some 40 bytes each: ids, service, and the number of the request.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ duplicates.
 
 
 def _key(of: SpanId | None) -> int:
-    """Return a hash of a span's ids in 64 bits; 0 is none."""
+    """Return a hash of a span's ids in 64 bits; 0 if there is no span."""
     return hash(of) or 1 if of is not None else 0
 
 
@@ -75,7 +75,7 @@ class Entries:
     def choose(self, requests: int, service: str | None) -> Choice:
         """Decide for each request whether it is sent.
 
-        `service` selects the requests of one service (None: the requests that enter the system).
+        `service` selects the requests that enter one service (None: those that enter the system).
         """
         keys, request = np.array(self._keys, np.int64), np.array(self._requests, np.int64)
         services, is_request = np.array(self._services, np.int64), request >= 0
@@ -99,7 +99,7 @@ class Entries:
 
 
 def _repeated(keys: Int64s, services: Int64s, request: Int64s) -> Bools:
-    """Return which spans are duplicates, because an exporter may send a batch twice.
+    """Return which spans of requests are duplicates, because an exporter may send a batch twice.
 
     Spans of two services may share an id: those of a client and its server.
     """

@@ -41,7 +41,7 @@ class Span:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def first(self, *names: str) -> Any:
-        """Return the first of these attributes that is present; None if none is."""
+        """Return the value of the first of these attributes that has one; None if none has."""
         for name in names:
             found = self.attributes.get(name)
             if found is not None and found != "":
@@ -49,12 +49,15 @@ class Span:
         return None
 
     def text(self, *names: str) -> str:
-        """Convert the first of these attributes that is present to text; empty if none is."""
+        """Return the value of the first of these attributes that has one, as text; empty if none has."""
         found = self.first(*names)
         return "" if found is None else str(found)
 
     def number(self, *names: str) -> int:
-        """Convert the first present one of these attributes to a number; -1 if it is absent, too large or no number."""
+        """Return the value of the first of these attributes that has one, as an integer.
+
+        The result is -1 if no attribute has a value, or if the value is too large or not a number.
+        """
         found = self.first(*names)
         try:
             return int(found) if found is not None and abs(int(found)) < 1 << 62 else -1
@@ -70,9 +73,9 @@ def span_id(trace: Any, span: Any) -> SpanId | None:
 
 
 def _normal(text: str) -> str:
-    """Return hexadecimal digits in lower case and without leading zeros; base64 is unchanged.
+    """Return an id of up to 16 or of 32 characters in lower case and without leading zeros; any other unchanged.
 
-    Some programs write only 64 bits of an id that has 128.
+    Some programs write only 64 bits of an id that has 128. Trace ids in base64 have other lengths.
     """
     return text.lower().lstrip("0") if len(text) in (16, 32) or len(text) < 16 else text
 

@@ -41,7 +41,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """Return the value of an AnyValue: a scalar or a list of scalars; None for anything else."""
+    """Return the value of an AnyValue: a scalar or a list; None for a map and for an empty value."""
     if not isinstance(value, dict):
         return value
     for camel in _VALUES:
@@ -57,7 +57,7 @@ def _value(value: Any) -> Any:
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
-    """Return attributes by key, which are given as a list of key and value."""
+    """Convert a list of keys and values to attributes by key; the first value of a repeated key counts."""
     found: dict[str, Any] = {}
     for pair in _list(pairs):
         key = _dict(pair).get("key")
