@@ -170,7 +170,9 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
     for name in ("live", "notify", "start_at"):
         if getattr(scenario, name):
             hint = "give it to replay.run; the run method of a prepared run accepts sinks and start_at_ns"
-            raise UsageError(f"{name}: `prepare` does not start a run", hint=hint)
+            raise UsageError(
+                f"{name}: `prepare` does not start a run, so it does not accept this setting", hint=hint
+            )
     prepared = prepare(_opened(trace), scenario)
     prepared.on_end = _remembered
     return prepared

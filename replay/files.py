@@ -103,7 +103,9 @@ def open_own(path: Path) -> BinaryIO:
         os.close(descriptor)
         what = "another user's file" if found.st_uid != os.geteuid() else "a hard link"
         what = what if stat.S_ISREG(found.st_mode) else "not a regular file"
-        raise InputError(f"{path} is {what}: it is not changed", hint="copy the folder (cp -r), and use that")
+        raise InputError(
+            f"{path} is {what}: it is not changed", hint="copy the folder (cp -r), and use the copy"
+        )
     return os.fdopen(descriptor, "rb+")
 
 

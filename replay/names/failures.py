@@ -47,7 +47,7 @@ class NameFailure(Exception):
             ),
             "NODATA": (
                 f"the name exists, but has no A or AAAA record (according to {servers}, for {names})",
-                "use the host that it refers to",
+                "give a host that has an address",
             ),
             "SERVFAIL": (
                 f"the name server {servers} failed to look it up (SERVFAIL): the name itself may be right",
@@ -66,7 +66,7 @@ class NameFailure(Exception):
                 "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
             ),
             "malformed": (
-                f"the answer of {servers} is not DNS",
+                f"the answer of {servers} is not a DNS message",
                 "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
             ),
             "reserved": (
@@ -74,11 +74,11 @@ class NameFailure(Exception):
                 "give a host that exists",
             ),
             "no source": (
-                "the sources of /etc/nsswitch.conf do not have it, and DNS is not among them",
-                "add it to /etc/hosts, or give a server to query: --resolver HOST:PORT",
+                "the sources in /etc/nsswitch.conf do not have it, and DNS is not queried",
+                "add it to /etc/hosts, or change the hosts line of /etc/nsswitch.conf so that DNS is queried",
             ),
             "not a name": (
-                "it is not a valid DNS name (labels of at most 63 bytes, 253 in all)",
+                "it is not a valid host name (letters, digits, - and _; labels of at most 63 bytes, 253 in all)",
                 "check its spelling",
             ),
         }[why]

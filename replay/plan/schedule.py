@@ -442,8 +442,8 @@ def _nothing_to_send(
     rules = method_rules(list(skipped), scenario)
     permitted = [name for name, rule in zip(skipped, rules, strict=False) if rule == kernels.NOT_ALLOWED]
     if not permitted:
-        return UsageError(f"nothing would be sent: the recording holds {held}, which replay never sends")
+        return UsageError(f"nothing would be sent: the replayed part holds {held}, which replay never sends")
     return UsageError(
-        f"nothing would be sent: the recording holds {held}; only {', '.join(scenario.methods)} may be sent",
+        f"nothing would be sent: the replayed part holds {held}; only {', '.join(scenario.methods)} may be sent",
         hint=f"allow them: --methods {','.join(permitted)}",
     )

@@ -228,7 +228,7 @@ def read_manifest(folder: Path) -> Manifest:
         if version > FORMAT_VERSION:
             raise InputError(
                 f"{folder} was written by a newer replay"
-                f" (trace format {version}; this one reads {FORMAT_VERSION})",
+                f" (trace format {version}; this one reads up to {FORMAT_VERSION})",
                 hint="upgrade replay, or import the log again with this one",
             )
         return msgspec.json.decode(data, type=examined(Manifest))

@@ -125,13 +125,13 @@ def _refuse(path: Path) -> InputError:
     half = half_trace(path)
     if half is not None:
         return InputError(
-            f"{half} is incomplete: its import is still running, or it was killed",
-            hint="wait for a running import; after a killed one, delete this folder and import the recording again",
+            f"{half} is incomplete: the command that writes it is still running, or it was killed",
+            hint="wait for a running command; after a killed one, delete this folder and run the command again",
         )
     if path.is_dir():
         return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")
     if path.exists():
-        return InputError(f"{path} is not a trace folder", hint=f"replay import {path} makes one from a log")
+        return InputError(f"{path} is not a trace folder", hint=f"if it is a recording: replay import {path}")
     return InputError(f"no trace at {path}")
 
 

@@ -153,7 +153,7 @@ class Requests:
         for name, (least, limit) in limits.items():
             column = getattr(batch, name)
             if rows and (column.min() < least or column.max() >= limit):
-                raise corrupt(self._path, f"a {name} outside 0 to {limit - 1}")
+                raise corrupt(self._path, f"a value in its column {name} is out of range")
 
     def load(self, ids: npt.NDArray[np.uint32]) -> int:
         """Load the first requests with headers and bodies, up to the memory limit, and return how many.

@@ -198,5 +198,5 @@ def _action(path: Path, name: str, value: Any) -> tuple[str, ...]:
         )
     patterns = _texts(value, f"{path}: actions.{name}", "POST /v1/users")
     if not patterns:
-        raise UsageError(f"{path}: actions.{name} names no route", hint='write ["POST /v1/users"]')
+        raise UsageError(f"{path}: actions.{name} lists no route", hint='write ["POST /v1/users"]')
     return patterns

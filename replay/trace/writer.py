@@ -217,7 +217,8 @@ class TraceWriter:
         other = strangers(self.path)
         if other is None:
             raise OutputError(
-                f"{self.path} exists and is not a trace: it will not be replaced", hint="give another -o"
+                f"{self.path} exists and is not a trace folder: it will not be replaced",
+                hint="give another -o",
             )
         if other:
             raise OutputError(

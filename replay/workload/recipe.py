@@ -29,7 +29,7 @@ class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
     rates: Annotated[
         tuple[float, ...], Meta(description="Rates at `times`, connected by straight lines")
     ] = ()
-    times: Annotated[tuple[Duration, ...], Meta(description="When: 0s, 30m, 1h ...")] = ()
+    times: Annotated[tuple[Duration, ...], Meta(description="Times of the `rates`: 0s, 30m, 1h ...")] = ()
     file: Annotated[str | None, Meta(description="CSV of time and rate, or time and count")] = None
     from_: Annotated[MomentText | None, Meta(description="With a file: time at which to begin")] = (
         msgspec.field(name="from", default=None)

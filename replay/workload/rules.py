@@ -35,7 +35,7 @@ def classes_to_scale(requests: Requests, scale: Scale) -> npt.NDArray[np.int64]:
     for number, (route, factor) in enumerate(scale):
         if not (classes == number).any():
             raise UsageError(
-                f"--scale: {route or 'all'}={factor:g} has no route left: the rules before it match them all",
+                f"--scale: {route or 'all'}={factor:g} has no route left: earlier rules match all of its routes",
                 hint="the first rule that matches a route is used, so give narrower rules first",
             )
     return classes

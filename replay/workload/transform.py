@@ -188,7 +188,10 @@ def _span_ns(pipeline: _Pipeline) -> int:
         first_ns = int(batch.at_ns.min()) if first_ns is None else first_ns
         last_ns = int(batch.at_ns.max())
     if first_ns is None or last_ns is None:
-        raise InputError("no request is left to compress", hint="keep more: more routes or a larger sample")
+        raise InputError(
+            "no request is left to compress",
+            hint="keep more: a longer window, more routes or a larger sample",
+        )
     if first_ns == last_ns:
         raise InputError("the trace is too short to be compressed: all its requests have the same time")
     return last_ns - first_ns

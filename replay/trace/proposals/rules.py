@@ -140,7 +140,7 @@ class _Writer:
                 Rule(
                     "capture",
                     keys,
-                    f"sent later by the same client as captured, in {_rate(hits, total)}",
+                    f"the same client later sent the captured value, in {_rate(hits, total)}",
                     bool(good),
                 )
             )
