@@ -83,7 +83,10 @@ def read_lines(file: BinaryIO, name: str | os.PathLike[str]) -> Iterator[bytes]:
 
 
 def _size_text(size: int) -> str:
-    return f"{size >> 30:,} GiB" if size >= 1 << 30 else f"{size >> 20:,} MiB"
+    for unit, bits in (("GiB", 30), ("MiB", 20)):
+        if size >= 1 << bits:
+            return f"{size >> bits:,} {unit}"
+    return f"{size >> 10:,} KiB"
 
 
 def open_own(path: Path) -> BinaryIO:
