@@ -38,7 +38,7 @@ _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\.")
 class Answer:
     """A name's addresses, IPv6 after IPv4, each once.
 
-    `found` is the name that had them. `ttl_s` is None if nothing limits the validity of the answer.
+    `found` is the name that has them. `ttl_s` is None if nothing limits the validity of the answer.
     """
 
     addresses: tuple[str, ...]
@@ -48,7 +48,7 @@ class Answer:
 
 
 async def lookup(name: str, settings: Settings, note: Note = lambda query: None) -> Answer:
-    """Return the addresses of a name. NameFailure if it has none."""
+    """Return the addresses of a name. Raises NameFailure if it has none."""
     if address := address_of(name):
         return Answer((address,), "literal", name)
     lowered = name.lower()

@@ -286,7 +286,7 @@ class DueRows:
     def batches(self) -> Iterator[DueBatch]:
         """Yield the due requests in order, computed anew at each call.
 
-        A trace that repeats yields up to `rows_max` requests. It never ends for a closed loop with a duration.
+        A trace that repeats yields up to `rows_max` requests. For a closed loop with a duration this never ends.
         """
         seq = 0
         while seq < self.clock.rows_max:
@@ -372,7 +372,7 @@ class DueRows:
         return RowNumbers.of_rows(self._sent_rows(first), rows_a_pass)
 
     def _skips_methods(self) -> bool:
-        """Whether the trace has methods that are not sent."""
+        """Return whether the trace has methods that are not sent."""
         methods = len(self.trace.requests.methods)
         return bool((self._rules[:methods] >= kernels.NOT_ALLOWED).any())
 

@@ -44,7 +44,7 @@ class Allowed:
         return name in self.names or name.endswith(self.suffixes)
 
     def address(self, address: _Address) -> bool:
-        """Return whether an address is allowed regardless of its name."""
+        """Return whether an address is allowed, whatever the name of its host is."""
         return any(address in network for network in self.networks)
 
     def check(self, host: str, addresses: Sequence[str], *, advertised: bool = False) -> None:
@@ -85,7 +85,7 @@ def _network(text: str) -> _Network:
 def _is_name(text: str) -> bool:
     """Return whether a text is a name, or `*.name`, that can be allowed.
 
-    If its last label is all digits, it is a mistyped address.
+    A name whose last label is all digits is a mistyped address, and `*.com` would allow too much.
     """
     if text.startswith("*") and text.count(".") < 2:
         return False

@@ -223,7 +223,7 @@ def make_schedules(
 ) -> list[Schedule]:
     """Return a schedule for each target of a scenario, all on one timeline.
 
-    Requests that were recorded at one time are due at one instant.
+    Requests that were recorded at the same time are due at the same time.
     """
     schedules = []
     for number, own in enumerate(scenario.by_target()):
@@ -254,7 +254,7 @@ def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | No
 def _repeat(rows: DueRows, tally: Tally) -> float:
     """Add the further passes of a repeated trace to the tally, and return the number of passes.
 
-    It is 1 if the trace does not repeat, and for a closed loop, whose passes are unknown.
+    The number is 1 if one pass has enough requests, and for a closed loop, whose passes are unknown.
     """
     clock, once = rows.clock, tally.selected
     if not clock.repeats or clock.rows_max == FOREVER or once >= clock.rows_max:

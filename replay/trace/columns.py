@@ -168,8 +168,8 @@ def _load_footer(file: PagedFile) -> list[tuple[int, int, int]]:
 def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of a paged file, each loaded and checked (see `_check_batch`).
 
-    A batch stays valid, but its memory must be loaded again once another batch was requested. When the last batch
-    was yielded, the blocks that belong to none of them are checked, too.
+    A batch stays valid, but its memory must be loaded again once another batch was requested. After the last batch,
+    the blocks that belong to no batch are checked, too.
     """
     with _arrow_errors(file.path):
         places = _load_footer(file)

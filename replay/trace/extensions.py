@@ -10,9 +10,9 @@ from replay.shown import shown
 
 
 class Extensions:
-    """The entry points of a group, each of which must be an object of `kind`.
+    """The entry points of a group, each of which must refer to an object of type `kind`.
 
-    They are searched once, and each is loaded when it is requested.
+    The entry points are searched for once, and each object is loaded when it is requested.
     """
 
     def __init__(self, group: str, what: str, kind: type) -> None:

@@ -15,8 +15,8 @@ from replay.shown import json_shown
 FORMAT_VERSION = 3
 """The newest version of the trace folder that this code reads.
 
-This code writes it for traces with bodies, recorded responses or lost requests, and PLAIN_VERSION for all others.
-Version 1 has no `files`.
+This code writes it for traces with bodies, recorded responses, times to the first byte or lost requests, and
+PLAIN_VERSION for all others. Version 1 has no `files`.
 """
 
 PLAIN_VERSION = 2

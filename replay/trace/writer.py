@@ -393,7 +393,7 @@ class TraceWriter:
         self.trace = Trace.open(self.path)
 
     def _open_to_others(self) -> None:
-        """Give the folder its usual mode, unless the trace has secrets or bodies and must stay private."""
+        """Give the folder its usual mode, or make the files private, too, if the trace must stay private."""
         if self._private or is_private(self.manifest):
             for entry in self._folder.iterdir():
                 entry.chmod(0o600)

@@ -50,8 +50,8 @@ class Transform:
     """The requested changes.
 
     `from_ns` and `until_ns` are since the epoch. `peak_per_s` (of the busiest minute) and `compress_to_ns` (the
-    length of the whole) become factors once the trace is known. The peak is measured in the result, at `speed`
-    and, if it is replayed faster, at `replayed_speed`.
+    length of the whole) become factors once the trace is known. The peak is that of the result when it is replayed at
+    `replayed_speed`.
     """
 
     from_ns: int | None = None
@@ -89,7 +89,7 @@ class Transform:
 
     @property
     def changes(self) -> bool:
-        """Whether anything but the window changes the trace."""
+        """Whether the transform does more than select a window."""
         return bool(
             self.only or self.without or self.sample is not None or self.scale or self.peak_per_s is not None
             or self.speed != 1.0 or self.compress_to_ns is not None or self.rewrite
