@@ -65,7 +65,7 @@ class InputError(ReplayError):
 
 
 class LimitError(ReplayError):
-    """A plan that exceeds a safety limit, or a target that is not allowed."""
+    """A plan or another request that exceeds a limit, or a host that is not allowed."""
 
 
 class NotAllowedError(LimitError):

@@ -54,10 +54,10 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
     lowered = name.lower()
     bare = lowered.rstrip(".")
     if lowered not in settings.hosts and (bare == "localhost" or bare.endswith(".localhost")):
-        # RFC 6761, 6.3. This differs from glibc, which asks DNS.
+        # RFC 6761, 6.3, requires loopback addresses. glibc queries DNS instead.
         return Answer(LOCALHOST, "hosts", bare)
     if bare == "invalid" or bare.endswith(".invalid"):
-        # RFC 6761, 6.4: no such name exists. This differs from glibc, too, which asks DNS.
+        # RFC 6761, 6.4: no such name exists. glibc queries DNS nevertheless.
         raise NameFailure("reserved", [], settings, 0.0)
     failure: NameFailure | None = None
     for source in settings.sources:

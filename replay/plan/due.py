@@ -102,7 +102,7 @@ class Clock:
 
 
 def span_text(from_ns: int, until_ns: int, zone: dt.tzinfo) -> str:
-    """Format a span of recorded time."""
+    """Format a span of recorded time as `START to END`, in a time zone."""
     return f"{units.format_moment(from_ns, zone)} to {units.format_moment(until_ns, zone)}"
 
 
@@ -251,7 +251,7 @@ class RowSource(Protocol):
 
     @property
     def table(self) -> Int64s:
-        """Raw addresses of the requests dictionary."""
+        """Raw addresses of the requests dictionary (see `request_table`)."""
         ...
 
     def batches(self) -> Iterator[DueBatch]:

@@ -144,7 +144,7 @@ def parse_address(address: str) -> _Address:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an address is a loopback address."""
+    """Return whether an address is a loopback address, also if it has a zone or is IPv4 inside IPv6."""
     return parse_address(address).is_loopback
 
 

@@ -397,7 +397,10 @@ def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
 
 
 def _by_name(names: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    """Return the counts above 0 by name, the highest first."""
+    """Return the counts above 0 by name, the highest first.
+
+    A count past the end of `names` (that of requests without a host) is left out.
+    """
     pairs = [(name, count) for name, count in zip(names, counts.tolist(), strict=False) if count]
     return dict(sorted(pairs, key=lambda pair: -pair[1]))
 

@@ -227,7 +227,7 @@ class TraceWriter:
             )
 
     def _remove_leftovers(self) -> None:
-        """Remove the folders of killed imports to the same path: those with a mark, but no running writer."""
+        """Remove the folders of killed writers of the same path: those with a mark, but no running writer."""
         with contextlib.suppress(OSError):
             for entry in [*self.path.parent.iterdir()]:
                 if is_partial_of(entry.name, self.path.name) and _is_left_over(entry):

@@ -71,7 +71,7 @@ def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
     if not rule.path.startswith("/") or not all("!" <= character <= "~" for character in rule.path):
         raise UsageError(
             f"{rule.path!r} is not a path",
-            hint="write it like /users/{id}: printable characters, starting with a slash",
+            hint="write it like /users/{id}: visible ASCII characters, starting with a slash",
         )
     count = rule.ids if _PLACEHOLDER.search(rule.path + (rule.body or "")) else 1
     kind = ((b"Content-Type", rule.content_type.encode()),) if rule.body is not None else None

@@ -45,7 +45,7 @@ class RateCurve:
 
     @property
     def length_ns(self) -> int:
-        """The length of the curve in nanoseconds."""
+        """The length of the curve, which is its last border."""
         return int(self.edges_ns[-1])
 
     @property
@@ -55,7 +55,7 @@ class RateCurve:
 
     @property
     def mean_per_s(self) -> float:
-        """The mean rate per second."""
+        """The mean rate: the expected number of requests divided by the length."""
         return self.requests * SECOND_NS / self.length_ns
 
     def times(self, factor: float) -> RateCurve:

@@ -51,7 +51,7 @@ class CloneSessions:
     ordered = False
 
     def record(self) -> dict[str, Any]:
-        """See `Step`."""
+        """Return the entry for the trace's history."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "grow": "sessions", "seed": self.seed,
         }  # fmt: skip
