@@ -82,10 +82,10 @@ class Reply:
 
 @dataclass(slots=True)
 class Client:
-    """The client of one lookup, which queries the name servers. What it learns about them is kept until the end.
+    """The client that queries the name servers for one lookup.
 
-    `last_code` is the code of the first reply in the latest exchange, and `failure` says why the latest name
-    has no answers.
+    What it learns about the servers is kept until the lookup ends. `last_code` is the code of the first reply in the
+    latest exchange, and `failure` says why the latest name has no answers.
     """
 
     settings: Settings

@@ -194,7 +194,7 @@ def _check_rate(plan: Plan, scenario: Scenario, default_per_s: float) -> None:
             hint="--max-rate max allows it",
         )
     raise LimitError(
-        f"the plan's busiest second has {units.format_count(peak)} requests;"
+        f"the plan's busiest second has {units.counted(max(round(peak), 1), 'request')};"
         f" the limit{beyond} is {units.format_rate(limit)}",
         hint=f"--max-rate {math.ceil(peak)}/s allows it",
     )

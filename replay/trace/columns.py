@@ -1,4 +1,4 @@
-"""The columns of events and requests, read from Arrow files without a copy."""
+"""The columns of events and requests, and their Arrow files, which are checked before kernels read them."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]
         source = pa.py_buffer(file.raw)
         reader = _open(file.path, source, schemas)
         if len(places) != reader.num_record_batches:
-            raise corrupt(file.path, "its footer cannot be read")
+            raise corrupt(file.path, "the list of batches in its footer cannot be read")
     for index, (begin, metadata, body) in enumerate(places):
         with _arrow_errors(file.path):
             file.load(begin, begin + metadata + body)

@@ -60,7 +60,7 @@ class Extensions:
         if not isinstance(found, self._kind) or getattr(found, "name", name) != name:
             raise UsageError(
                 f"the {self._what} {name!r} of {owners[0]} is not an instance of {self._kind.__name__} with that name",
-                hint=f"its entry point in {self.group} must refer to an instance",
+                hint=f"its entry point in {self.group} must refer to an instance whose name is {name!r}",
             )
         return found
 

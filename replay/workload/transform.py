@@ -144,7 +144,7 @@ def check_scale(scale: Scale, flag: str = "--scale") -> None:
     for route, factor in scale:
         if not 0 < factor <= FACTOR_MAX:
             name = f"{route}={factor:g}" if route else f"{factor:g}"
-            hint = "--sample 25% keeps a part; --speed makes it faster"
+            hint = "to keep a part of the requests: --sample 25%; to send them faster: --speed 2"
             if flag == "--peak":
                 hint = f"give a peak of at most {FACTOR_MAX:,.0f} times the recording's"
             elif factor > FACTOR_MAX:
