@@ -72,8 +72,8 @@ class _Writer:
             name = self._name(f"new_{plain_name(unique.first.name) or 'value'}")
             count = units.counted(unique.values, "value")
             why = (
-                f"{count} of {self._where(unique.first)}, nearly all sent by one client only: each gets a new value in"
-                " each run"
+                f"{count} of {self._where(unique.first)}, nearly all sent by one client only: each run sends new values"
+                " instead"
             )
             keys = {"name": name, "generate": unique.generate, "by": "value", "each_run": True}
             self._made.rules.append(Rule("variable", keys, why))
