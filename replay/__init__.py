@@ -1,4 +1,4 @@
-"""Replays recorded traffic at the moments it was recorded, and reports the latency that users would have seen.
+"""Replays recorded traffic with its recorded timing, and reports the latency that users would have seen.
 
 Traces: `import_log` makes one, `open` opens one, `inspect` shows its contents, `transform` makes another from it.
 Runs: `prepare` plans one without sending, `run` sends, `load` opens the results, `peak` searches for the highest load,
@@ -64,7 +64,7 @@ def __getattr__(name: str) -> ModuleType:
 def open(path: str | PathLike[str]) -> Trace:
     """Open the trace in the folder `path`.
 
-    Raises InputError if there is none, or if it is incomplete.
+    Raises InputError if it is missing, incomplete, damaged, or of a newer version.
     """
     from pathlib import Path
 
@@ -74,10 +74,10 @@ def open(path: str | PathLike[str]) -> Trace:
 
 
 def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
-    """Make a trace of access logs (rotated, gzipped, in any order) in the new folder `out`.
+    """Import access logs or other recordings (rotated, compressed, in any order) as a trace in the new folder `out`.
 
-    Raises InputError if a log cannot be read, or is not an access log; OutputError if `out` exists or cannot be
-    written.
+    Raises InputError if a file cannot be read or has an unknown format, or if there are no requests; OutputError if
+    `out` exists or cannot be written.
     """
     from pathlib import Path
 
@@ -89,7 +89,7 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
 def inspect(trace: Trace | str | PathLike[str]) -> Inspection:
     """Return the contents of a trace: rates, peaks, routes with their recorded latencies, and statuses.
 
-    `.document` is what `replay inspect --json` prints. Raises InputError if the trace is damaged.
+    `.document` is what `replay inspect --json` prints. Raises InputError if the trace is missing or damaged.
     """
     from .trace.inspection import inspect
 
@@ -106,8 +106,8 @@ def transform(
     """Make the new trace `out` from another: a window, a share, a multiple of it, or a faster one.
 
     The steps are applied in this order: window, routes, sample, scale, peak, speed, rewrite. Raises UsageError if
-    a setting is wrong, InputError if nothing is left, OutputError if `out` exists (unless `overwrite`) or cannot
-    be written.
+    a setting is wrong; InputError if `trace` is missing or damaged, or if no request is left; OutputError if `out`
+    exists (unless `overwrite`) or cannot be written.
     """
     from pathlib import Path
 
@@ -136,9 +136,10 @@ def run(
     `csv=seconds.csv`. `settings` are those of a scenario file by name (`speed=10`, `methods="all"`,
     `connections=64`, `rate="500/s"`).
 
-    Blocks; in any thread, also beside an event loop. In the main thread, SIGINT and SIGTERM stop the run cleanly.
-    Raises a ReplayError (`replay.errors`), before anything is sent, if a setting is invalid, the plan exceeds a
-    limit or the target cannot be reached.
+    Blocks until the run ends, in any thread, even if an event loop runs in it. In the main thread without an event
+    loop, SIGINT and SIGTERM stop the run cleanly. Raises a ReplayError (`replay.errors`) before anything is sent if
+    a setting is invalid, the plan exceeds a limit or the target cannot be reached; EngineError if the run fails
+    later.
     """
     import sys
 
@@ -170,7 +171,9 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
     for name in ("live", "notify", "start_at"):
         if getattr(scenario, name):
             hint = "give it to replay.run; the run method of a prepared run accepts sinks and start_at_ns"
-            raise UsageError(f"{name}: `prepare` does not start a run", hint=hint)
+            raise UsageError(
+                f"{name}: `prepare` does not start a run, so it does not accept this setting", hint=hint
+            )
     prepared = prepare(_opened(trace), scenario)
     prepared.on_end = _remembered
     return prepared
@@ -194,7 +197,10 @@ def _scenario(target: str, settings: Mapping[str, object]) -> Scenario:
 
 
 def load(path: str | PathLike[str]) -> Run:
-    """Load the run in the folder `path`, also one that was killed. Raises InputError if there is none."""
+    """Load the run in the folder `path`, even if it was killed.
+
+    Raises InputError if the run is missing, damaged or still in progress, or of a newer version.
+    """
     from .results.run import load_run
 
     return load_run(path)

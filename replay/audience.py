@@ -37,12 +37,12 @@ class Audience:
     poster: Poster | None = None
 
     def waiting(self, words: str) -> None:
-        """Show on the page what the command waits for."""
+        """Show on the page, if there is one, what the command waits for."""
         if self.page is not None:
             self.page.waiting(words)
 
     def finish(self, *, is_cancelled: bool) -> None:
-        """Send the last message, and report messages that could not be delivered."""
+        """Send the last message to the web hooks, if there are any, and report messages that were not delivered."""
         if self.notifications is not None and self.poster is not None:
             self.notifications.finish(is_cancelled=is_cancelled)
             if lost := self.poster.close():

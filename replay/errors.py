@@ -51,7 +51,7 @@ def damage_named(what: str, hint: str = "") -> Iterator[None]:
         raise
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise InputError(
-            f"{what} is damaged or invalid: its figures contradict each other ({type(error).__name__}: {error})",
+            f"{what} is damaged or invalid: its values cannot be processed ({type(error).__name__}: {error})",
             hint=hint or "REPLAY_DEBUG=1 shows where",
         ) from error
 
@@ -65,7 +65,7 @@ class InputError(ReplayError):
 
 
 class LimitError(ReplayError):
-    """A plan that exceeds a safety limit, or a target that is not allowed."""
+    """A plan or another request that exceeds a limit, or a host that is not allowed."""
 
 
 class NotAllowedError(LimitError):

@@ -27,7 +27,7 @@ LINE_BYTES_MAX = 64 << 20
 """The length of the longest line that is accepted."""
 
 _NAME_KEPT = 100
-"""How many characters of a file's name its temporary name contains at most: all could exceed the system's limit."""
+"""Maximum number of characters of a file's name in its temporary name, which must not exceed the system's limit."""
 
 _DEVICES = Path("/dev")
 _LINKS_MAX = 40
@@ -83,14 +83,17 @@ def read_lines(file: BinaryIO, name: str | os.PathLike[str]) -> Iterator[bytes]:
 
 
 def _size_text(size: int) -> str:
-    return f"{size >> 30:,} GiB" if size >= 1 << 30 else f"{size >> 20:,} MiB"
+    for unit, bits in (("GiB", 30), ("MiB", 20)):
+        if size >= 1 << bits:
+            return f"{size >> bits:,} {unit}"
+    return f"{size >> 10:,} KiB"
 
 
 def open_own(path: Path) -> BinaryIO:
     """Open a file to change it in place.
 
-    Raises InputError if that would change another file: it is a link, has a second name, or belongs to another
-    user. Raises OSError if the system refuses.
+    Raises InputError if it is a link, has a second name (a hard link), belongs to another user, or is not a regular
+    file. Raises OSError if the system refuses.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -103,7 +106,9 @@ def open_own(path: Path) -> BinaryIO:
         os.close(descriptor)
         what = "another user's file" if found.st_uid != os.geteuid() else "a hard link"
         what = what if stat.S_ISREG(found.st_mode) else "not a regular file"
-        raise InputError(f"{path} is {what}: it is not changed", hint="copy the folder (cp -r), and use that")
+        raise InputError(
+            f"{path} is {what}: it is not changed", hint="copy the folder (cp -r), and use the copy"
+        )
     return os.fdopen(descriptor, "rb+")
 
 
@@ -119,8 +124,8 @@ def refuse_foreign(folder: Path) -> None:
 def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file, which replaces `place` when the block ends.
 
-    If the block raises, the file is removed and `place` is unchanged. With `durable` the new content is also flushed to
-    the disk. Raises OSError if the system refuses.
+    If the block raises, the temporary file is removed and `place` is unchanged. With `durable` the new content is also
+    flushed to the disk. Raises OSError if the system refuses.
     """
     folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(8)}"
@@ -144,8 +149,8 @@ def write_whole(path: Path, data: bytes) -> None:
     """Replace the content of `path` by `data`.
 
     `path` is a name that the user gave. Raises OutputError if that fails; the old content of a file is then unchanged.
-    Devices and pipes (`/dev/null`, `/dev/stdout`) are written to directly. A link is kept and its file replaced; a
-    link of another user than root raises OutputError.
+    Devices and pipes (`/dev/null`, `/dev/stdout`) are written to directly. A link is kept and its file replaced. A link
+    that belongs to neither this user nor root raises OutputError.
     """
     try:
         if path.parent == _DEVICES or (path.exists() and not path.is_file()):
@@ -170,7 +175,7 @@ def append(path: Path, data: bytes) -> None:
 def followed(path: Path) -> Path:
     """Resolve a name that the user gave, along links of this user and of root.
 
-    Raises OutputError if a link belongs to another user, OSError if links form a loop.
+    Raises OutputError if a link belongs to another user, and OSError if links form a loop or the system refuses.
     """
     for _ in range(_LINKS_MAX):
         try:

@@ -57,8 +57,8 @@ def format_money(amount: Decimal | float, currency: str) -> str:
     """Format an amount of money, such as `23,017 EUR`.
 
     Whole amounts, and amounts from 1,000 on, have no decimals. Others have the decimals of the currency
-    (`99.90 EUR`, `99.900 KWD`), and more if these would lose more than a part in 2,000 of the amount (`0.001 EUR`).
-    An amount between 0 and 0.000001 is `less than 0.000001 EUR`.
+    (`99.90 EUR`, `99.900 KWD`), and more if rounding to them would change the amount by more than one part in 2,000
+    (`0.001 EUR`). An amount between 0 and 0.000001 is `less than 0.000001 EUR`.
     """
     exact = Decimal(str(amount))
     if 0 < exact < _LEAST:

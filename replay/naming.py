@@ -1,7 +1,4 @@
-"""The meaning of a name in a rule.
-
-It is a route, a pattern of routes with `*`, or a business action such as `registration`.
-"""
+"""The meaning of a name in a rule: a route, a pattern of routes with `*`, or a business action (`registration`)."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ _ACTION = re.compile(r"[A-Za-z0-9_][\w.-]*")
 
 
 def names_route(pattern: str, route: str) -> bool:
-    """Return whether a pattern matches a route; only `*` is special, because routes contain brackets."""
+    """Return whether a pattern matches a route; only `*` is special, because routes may contain `[` and `?`."""
     return pattern == route or fnmatch.fnmatchcase(route, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
 def is_action_name(name: str) -> bool:
-    """Return whether an action may have this name: one word, so that it is never taken for a route."""
+    """Return whether an action may have this name: one word, which cannot be a route, and not a reserved one."""
     return _ACTION.fullmatch(name) is not None and name not in RESERVED_ACTIONS
 
 

@@ -28,7 +28,10 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 
 
 def without_user(text: str) -> str:
-    """Return a text with a URL, or a part of one in quotes, without its user name and password."""
+    """Remove user names and passwords from the URLs in a text.
+
+    A URL in single quotes may lack its scheme: `'user:password@host'`.
+    """
     return re.sub(r"(//|')[^/?#\s']*@", r"\1", text)
 
 
@@ -85,7 +88,7 @@ def csv_cell(text: str) -> str:
 
 
 def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table for notebooks, which shows all cells as plain text and loads nothing; empty without rows."""
+    """Return an HTML table for notebooks, whose cells are plain text and which loads nothing; "" without rows."""
 
     def row(cells: Sequence[str], tag: str = "td") -> str:
         made = (f'<{tag} style="text-align:left">{html.escape(shown(cell))}</{tag}>' for cell in cells)

@@ -28,14 +28,14 @@ class Cost:
 
     @property
     def sent(self) -> int:
-        """The number of queries."""
+        """The number of queries of one lookup."""
         return len(self.queries)
 
 
 async def cost_of(name: str, settings: Settings) -> tuple[Cost, Cost]:
-    """Measure the name as it is written, and its absolute form. NameFailure if the name has no address.
+    """Measure the name as it is written, and its absolute form. Raises NameFailure if the name has no address.
 
-    A name that was not found in DNS has no absolute form; it is measured twice as it is written.
+    An address, or a name of the hosts file, has no absolute form; both results are then the same.
     """
     answer = await lookup(name, settings)
     absolute = f"{answer.found.rstrip('.')}." if answer.source == "dns" else name

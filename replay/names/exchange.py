@@ -82,10 +82,10 @@ class Reply:
 
 @dataclass(slots=True)
 class Client:
-    """How one lookup talks to servers. What it learns about them is kept until the lookup ends.
+    """The client that queries the name servers for one lookup.
 
-    `last_code` is the code of the first reply in the latest exchange, and `failure` says why the latest name
-    has no answers.
+    What it learns about the servers is kept until the lookup ends. `last_code` is the code of the first reply in the
+    latest exchange, and `failure` says why the latest name has no answers.
     """
 
     settings: Settings
@@ -101,9 +101,9 @@ class Client:
         self.one_at_a_time, self.socket_for_each = self.settings.one_at_a_time, self.settings.socket_for_each
 
     async def ask(self, name: str) -> tuple[Reply, ...]:
-        """Return the answers for one absolute name, of the kinds that have one.
+        """Return the answers for one absolute name: at most one for each kind of record.
 
-        Empty if no server answers, or if it is not a valid name; `failure` then has the reason.
+        There are none if no server answers, or if the name is not valid; `failure` then has the reason.
         """
         import dns.exception
 
@@ -301,7 +301,7 @@ class _Exchange:
     def _read(self, data: bytes) -> Reply | None:
         """Parse a reply to one of the open questions.
 
-        None for anything else, which is ignored and does not shorten the wait.
+        Return None for anything else, which the caller ignores.
         """
         import dns.exception
         import dns.message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from replay.units import format_duration
+from replay.units import counted, format_duration
 
 from .settings import Server, Settings
 
@@ -38,6 +38,7 @@ class NameFailure(Exception):
     ) -> None:
         self.why, self.asked, self.is_unavailable = why, tuple(asked), is_unavailable
         servers = " and ".join(show_server(server) for server in settings.servers)
+        asked_servers = f"the name server{'s' if len(settings.servers) > 1 else ''} {servers}"
         names = ", ".join(name.rstrip(".") for name in asked)
         took = format_duration(round(took_s * 1e9))
         message, self.hint = {
@@ -46,39 +47,40 @@ class NameFailure(Exception):
                 "check its spelling",
             ),
             "NODATA": (
-                f"the name exists, but has no A or AAAA record (according to {servers}, for {names})",
-                "use the host that it refers to",
+                f"the name exists, but has no {' or '.join(settings.kinds)} record"
+                f" (according to {servers}, for {names})",
+                "give a host that has an address",
             ),
             "SERVFAIL": (
-                f"the name server {servers} failed to look it up (SERVFAIL): the name itself may be right",
+                f"{asked_servers} failed to look it up (SERVFAIL or a similar error): the name itself may be right",
                 "try again, or ask another server: --resolver HOST:PORT",
             ),
             "REFUSED": (
-                f"the name server {servers} refuses to answer for it (REFUSED)",
+                f"{asked_servers} refused to answer for it (REFUSED or a similar error)",
                 "ask a server that answers here: --resolver HOST:PORT",
             ),
             "timeout": (
-                f"no answer from the name server {servers} in {took} ({settings.attempts} attempts)",
-                "check the network and the nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
+                f"no answer from {asked_servers} in {took} ({counted(settings.attempts, 'attempt')})",
+                "check the network and nameserver in /etc/resolv.conf, or ask another server: --resolver HOST:PORT",
             ),
             "unreachable": (
-                f"the name server {servers} cannot be reached: nothing listens there, or no route leads to it",
-                "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
+                f"{asked_servers} cannot be reached: nothing listens there, or no route leads there",
+                "check nameserver in /etc/resolv.conf, or ask another server: --resolver HOST:PORT",
             ),
             "malformed": (
-                f"the answer of {servers} is not DNS",
-                "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
+                f"the answer of {asked_servers} is not a DNS message",
+                "check nameserver in /etc/resolv.conf, or ask another server: --resolver HOST:PORT",
             ),
             "reserved": (
                 "no name that ends in .invalid has an address, and no server is queried (RFC 6761)",
                 "give a host that exists",
             ),
             "no source": (
-                "the sources of /etc/nsswitch.conf do not have it, and DNS is not among them",
-                "add it to /etc/hosts, or give a server to query: --resolver HOST:PORT",
+                "the sources in /etc/nsswitch.conf do not have it, and DNS is not queried",
+                "add it to /etc/hosts, or change the hosts line of /etc/nsswitch.conf so that DNS is queried",
             ),
             "not a name": (
-                "it is not a valid DNS name (labels of at most 63 bytes, 253 in all)",
+                "it is not a valid host name (letters, digits, - and _; labels of at most 63 bytes, 253 in all)",
                 "check its spelling",
             ),
         }[why]

@@ -38,7 +38,7 @@ _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\.")
 class Answer:
     """A name's addresses, IPv6 after IPv4, each once.
 
-    `found` is the name that had them. `ttl_s` is None if nothing limits the validity of the answer.
+    `found` is the name that has them. `ttl_s` is None if nothing limits the validity of the answer.
     """
 
     addresses: tuple[str, ...]
@@ -48,16 +48,16 @@ class Answer:
 
 
 async def lookup(name: str, settings: Settings, note: Note = lambda query: None) -> Answer:
-    """Return the addresses of a name. NameFailure if it has none."""
+    """Return the addresses of a name. Raises NameFailure if it has none."""
     if address := address_of(name):
         return Answer((address,), "literal", name)
     lowered = name.lower()
     bare = lowered.rstrip(".")
     if lowered not in settings.hosts and (bare == "localhost" or bare.endswith(".localhost")):
-        # RFC 6761, 6.3. This differs from glibc, which asks DNS.
+        # RFC 6761, 6.3, requires loopback addresses. glibc queries DNS instead.
         return Answer(LOCALHOST, "hosts", bare)
     if bare == "invalid" or bare.endswith(".invalid"):
-        # RFC 6761, 6.4: no such name exists. This differs from glibc, too, which asks DNS.
+        # RFC 6761, 6.4: no such name exists. glibc queries DNS nevertheless.
         raise NameFailure("reserved", [], settings, 0.0)
     failure: NameFailure | None = None
     for source in settings.sources:

@@ -17,7 +17,7 @@ from replay.errors import UsageError
 RESOLV_CONF, HOSTS, NSSWITCH = Path("/etc/resolv.conf"), Path("/etc/hosts"), Path("/etc/nsswitch.conf")
 PORT = 53
 SERVERS_MAX, NDOTS_MAX, TIMEOUT_S_MAX, ATTEMPTS_MAX = 3, 15, 30, 5
-"""The limits that the C library puts on these options."""
+"""The limits of the C library: on the number of name servers, and on the options ndots, timeout and attempts."""
 
 Server = tuple[str, int]
 

@@ -93,7 +93,7 @@ def _addresses(hook: WebHook, allowed: Allowed) -> list[str]:
     except OSError:
         if allowed.host(hook.host):
             return []
-        hint = "check its name, and whether it may be used: --allow HOST"
+        hint = f"check its name; if it is right, allow it: --allow {hook.host}"
         raise LimitError(f"--notify: {hook.host} has no address", hint=hint) from None
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     for address in addresses:

@@ -102,7 +102,7 @@ class Clock:
 
 
 def span_text(from_ns: int, until_ns: int, zone: dt.tzinfo) -> str:
-    """Format a span of recorded time."""
+    """Format a span of recorded time as `START to END`, in a time zone."""
     return f"{units.format_moment(from_ns, zone)} to {units.format_moment(until_ns, zone)}"
 
 
@@ -251,7 +251,7 @@ class RowSource(Protocol):
 
     @property
     def table(self) -> Int64s:
-        """Raw addresses of the requests dictionary."""
+        """Raw addresses of the requests dictionary (see `request_table`)."""
         ...
 
     def batches(self) -> Iterator[DueBatch]:
@@ -286,7 +286,7 @@ class DueRows:
     def batches(self) -> Iterator[DueBatch]:
         """Yield the due requests in order, computed anew at each call.
 
-        A trace that repeats yields up to `rows_max` requests. It never ends for a closed loop with a duration.
+        A trace that repeats yields up to `rows_max` requests. For a closed loop with a duration this never ends.
         """
         seq = 0
         while seq < self.clock.rows_max:
@@ -372,7 +372,7 @@ class DueRows:
         return RowNumbers.of_rows(self._sent_rows(first), rows_a_pass)
 
     def _skips_methods(self) -> bool:
-        """Whether the trace has methods that are not sent."""
+        """Return whether the trace has methods that are not sent."""
         methods = len(self.trace.requests.methods)
         return bool((self._rules[:methods] >= kernels.NOT_ALLOWED).any())
 

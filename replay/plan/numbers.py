@@ -1,7 +1,7 @@
 """Maps request numbers to rows of the trace.
 
 Requests of a run are numbered in due order. Two runs with different windows or methods number the same request
-differently, so that kept responses refer to the row of the trace.
+differently. Kept responses therefore refer to the row of the trace.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Allowed:
         return name in self.names or name.endswith(self.suffixes)
 
     def address(self, address: _Address) -> bool:
-        """Return whether an address is allowed regardless of its name."""
+        """Return whether an address is allowed, whatever the name of its host is."""
         return any(address in network for network in self.networks)
 
     def check(self, host: str, addresses: Sequence[str], *, advertised: bool = False) -> None:
@@ -85,7 +85,7 @@ def _network(text: str) -> _Network:
 def _is_name(text: str) -> bool:
     """Return whether a text is a name, or `*.name`, that can be allowed.
 
-    If its last label is all digits, it is a mistyped address.
+    A name whose last label is all digits is a mistyped address, and `*.com` would allow too much.
     """
     if text.startswith("*") and text.count(".") < 2:
         return False
@@ -144,7 +144,7 @@ def parse_address(address: str) -> _Address:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an address is a loopback address."""
+    """Return whether an address is a loopback address, also if it has a zone or is IPv4 inside IPv6."""
     return parse_address(address).is_loopback
 
 
@@ -194,7 +194,7 @@ def _check_rate(plan: Plan, scenario: Scenario, default_per_s: float) -> None:
             hint="--max-rate max allows it",
         )
     raise LimitError(
-        f"the plan's busiest second has {units.format_count(peak)} requests;"
+        f"the plan's busiest second has {units.counted(max(round(peak), 1), 'request')};"
         f" the limit{beyond} is {units.format_rate(limit)}",
         hint=f"--max-rate {math.ceil(peak)}/s allows it",
     )

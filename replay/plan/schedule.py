@@ -223,7 +223,7 @@ def make_schedules(
 ) -> list[Schedule]:
     """Return a schedule for each target of a scenario, all on one timeline.
 
-    Requests that were recorded at one time are due at one instant.
+    Requests that were recorded at the same time are due at the same time.
     """
     schedules = []
     for number, own in enumerate(scenario.by_target()):
@@ -254,7 +254,7 @@ def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | No
 def _repeat(rows: DueRows, tally: Tally) -> float:
     """Add the further passes of a repeated trace to the tally, and return the number of passes.
 
-    It is 1 if the trace does not repeat, and for a closed loop, whose passes are unknown.
+    The number is 1 if one pass has enough requests, and for a closed loop, whose passes are unknown.
     """
     clock, once = rows.clock, tally.selected
     if not clock.repeats or clock.rows_max == FOREVER or once >= clock.rows_max:
@@ -397,7 +397,10 @@ def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
 
 
 def _by_name(names: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    """Return the counts above 0 by name, the highest first."""
+    """Return the counts above 0 by name, the highest first.
+
+    A count past the end of `names` (that of requests without a host) is left out.
+    """
     pairs = [(name, count) for name, count in zip(names, counts.tolist(), strict=False) if count]
     return dict(sorted(pairs, key=lambda pair: -pair[1]))
 
@@ -442,8 +445,8 @@ def _nothing_to_send(
     rules = method_rules(list(skipped), scenario)
     permitted = [name for name, rule in zip(skipped, rules, strict=False) if rule == kernels.NOT_ALLOWED]
     if not permitted:
-        return UsageError(f"nothing would be sent: the recording holds {held}, which replay never sends")
+        return UsageError(f"nothing would be sent: the replayed part holds {held}, which replay never sends")
     return UsageError(
-        f"nothing would be sent: the recording holds {held}; only {', '.join(scenario.methods)} may be sent",
+        f"nothing would be sent: the replayed part holds {held}; only {', '.join(scenario.methods)} may be sent",
         hint=f"allow them: --methods {','.join(permitted)}",
     )

@@ -1,4 +1,4 @@
-"""Writes the dictionaries of header sets, bodies and responses, in which repeated values share an id."""
+"""Writes the dictionaries of header sets and responses, in which a repeated value usually gets the same id."""
 
 from __future__ import annotations
 

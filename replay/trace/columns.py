@@ -1,4 +1,4 @@
-"""The columns of events and requests, read from Arrow files without a copy."""
+"""The columns of events and requests, and their Arrow files, which are checked before kernels read them."""
 
 from __future__ import annotations
 
@@ -168,15 +168,15 @@ def _load_footer(file: PagedFile) -> list[tuple[int, int, int]]:
 def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield the record batches of a paged file, each loaded and checked (see `_check_batch`).
 
-    A batch stays valid, but its memory must be loaded again once another batch was requested. When the last batch
-    was yielded, the blocks that belong to none of them are checked, too.
+    A batch stays valid, but its memory must be loaded again once another batch was requested. After the last batch,
+    the blocks that belong to no batch are checked, too.
     """
     with _arrow_errors(file.path):
         places = _load_footer(file)
         source = pa.py_buffer(file.raw)
         reader = _open(file.path, source, schemas)
         if len(places) != reader.num_record_batches:
-            raise corrupt(file.path, "its footer cannot be read")
+            raise corrupt(file.path, "the list of batches in its footer cannot be read")
     for index, (begin, metadata, body) in enumerate(places):
         with _arrow_errors(file.path):
             file.load(begin, begin + metadata + body)

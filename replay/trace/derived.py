@@ -75,7 +75,7 @@ class DerivedTraceWriter(TraceWriter):
             kernels.count_classes(request[rows], self._table, self._routes, self._counts)
 
     def _end_dictionaries(self) -> None:
-        """Do nothing, because the dictionaries are copies."""
+        """Do nothing, because the dictionaries are complete from the start."""
 
     def _close_dictionaries(self) -> None:
         base, manifest = self._base.manifest, self.manifest
@@ -94,7 +94,7 @@ class DerivedTraceWriter(TraceWriter):
         ]
 
     def _discard_dictionaries(self) -> None:
-        """Do nothing, because the dictionaries are copies."""
+        """Do nothing, because there are no temporary files."""
 
 
 def _requests_of(trace: Trace) -> PagedFile:

@@ -34,7 +34,7 @@ class StringTable:
     """Maps byte strings, each with two extra words, to ids in order of first appearance.
 
     At most `entries_max` strings with `bytes_max` bytes in total are remembered. After that, `closed` is true, and
-    each unknown string gets a new id every time. Memory is allocated only as it fills.
+    each unknown string gets a new id every time. Memory is allocated only as the table fills.
     """
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:

@@ -10,9 +10,9 @@ from replay.shown import shown
 
 
 class Extensions:
-    """The entry points of a group, each of which must be an object of `kind`.
+    """The entry points of a group, each of which must refer to an object of type `kind`.
 
-    They are searched once, and each is loaded when it is requested.
+    The entry points are searched for once, and each object is loaded when it is requested.
     """
 
     def __init__(self, group: str, what: str, kind: type) -> None:
@@ -59,8 +59,8 @@ class Extensions:
             ) from None
         if not isinstance(found, self._kind) or getattr(found, "name", name) != name:
             raise UsageError(
-                f"the {self._what} {name!r} of {owners[0]} is not a {self._kind.__name__} of that name",
-                hint=f"its entry point in {self.group} must refer to an instance",
+                f"the {self._what} {name!r} of {owners[0]} is not an instance of {self._kind.__name__} with that name",
+                hint=f"its entry point in {self.group} must refer to an instance whose name is {name!r}",
             )
         return found
 

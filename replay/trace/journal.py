@@ -74,7 +74,8 @@ def journal_of(trace: Path) -> Path:
 class JournalWriter:
     """Appends records to a new journal at `path`.
 
-    A journal without records is replaced. Raises OutputError if another file exists, or if it cannot be written.
+    A journal without records is replaced. Raises OutputError if there is another file at `path`, or if the journal
+    cannot be written.
     """
 
     def __init__(self, path: Path, notes: Notes) -> None:
@@ -155,10 +156,15 @@ def _remove_empty(path: Path) -> None:
 
 
 def _in_the_way(path: Path) -> OutputError:
-    """Return the error for a journal that already exists."""
+    """Return the error for a file that exists where a new journal would be written."""
     trace = str(path).removesuffix(ENDING)
     if is_being_written(path):
         return OutputError(f"{path} is being written by another recording", hint="give another -o")
+    try:
+        read_notes(path)
+    except InputError:
+        hint = "move it elsewhere, or give another -o"
+        return OutputError(f"{path} exists, and it is not the journal of a recording", hint=hint)
     return OutputError(
         f"{path} holds an unfinished recording to the same trace",
         hint=f"to keep it: replay import {path} -o {trace}; otherwise delete it",
@@ -205,7 +211,7 @@ def notes_in(head: bytes) -> Notes:
 
 
 def read_notes(path: Path) -> Notes:
-    """Return the notes of the journal at `path`. Raises InputError if it is not a journal."""
+    """Return the notes of the journal at `path`. Raises InputError if it is not a journal, or cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(FIRST_BLOCK)

@@ -15,8 +15,8 @@ from replay.shown import json_shown
 FORMAT_VERSION = 3
 """The newest version of the trace folder that this code reads.
 
-This code writes it for traces with bodies, recorded responses or lost requests, and PLAIN_VERSION for all others.
-Version 1 has no `files`.
+This code writes it for traces with bodies, recorded responses, times to the first byte or lost requests, and
+PLAIN_VERSION for all others. Version 1 has no `files`.
 """
 
 PLAIN_VERSION = 2
@@ -228,7 +228,7 @@ def read_manifest(folder: Path) -> Manifest:
         if version > FORMAT_VERSION:
             raise InputError(
                 f"{folder} was written by a newer replay"
-                f" (trace format {version}; this one reads {FORMAT_VERSION})",
+                f" (trace format {version}; this one reads up to {FORMAT_VERSION})",
                 hint="upgrade replay, or import the log again with this one",
             )
         return msgspec.json.decode(data, type=examined(Manifest))

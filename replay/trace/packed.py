@@ -32,10 +32,10 @@ UNPACKED_BUDGET_BYTES_MAX = 256 << 20
 """Memory limit for unpacked blocks; an eighth of the machine's memory, if that is less."""
 
 READ_BYTES_MAX = 1 << 20
-"""Neighbouring blocks are read together until they have this many bytes."""
+"""Neighboring blocks are read together until they have this many bytes."""
 
 GAP_BYTES_MAX = 32 << 10
-"""Blocks with at most this many unneeded bytes between them are read together: that costs less than a second read."""
+"""Blocks with at most this many unneeded bytes between them are read together: that costs less than two reads."""
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

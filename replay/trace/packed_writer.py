@@ -22,7 +22,7 @@ BLOCK_BYTES = 16 << 10
 """Bytes of a block with its boundaries: larger blocks compress better, but make reading a single body slower."""
 
 DIGESTS_MAX = 1 << 23
-"""Maximum slots of a table of digests, 24 bytes each. When the table is half full, the oldest bodies are forgotten."""
+"""Maximum slots of a table of digests, 24 bytes each. A table of this size forgets old digests as it fills."""
 
 _DIGESTS_MIN = 1 << 12
 _BATCH_BLOCKS, _BATCH_BYTES = 1 << 12, 16 << 20

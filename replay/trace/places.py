@@ -86,7 +86,7 @@ class _Level:
 def json_leaves(text: str) -> Iterator[Place]:
     """Yield the strings, numbers and literals of a JSON text, named by JSON Pointer.
 
-    Stops at the first syntax error, and at an object or array nested deeper than JSON_DEPTH_MAX.
+    Stops at the first text that is not a JSON token, and at an object or array nested deeper than JSON_DEPTH_MAX.
     """
     levels: list[_Level] = []
     at = 0
@@ -150,7 +150,7 @@ def query_fields(target: str) -> Iterator[Place]:
 
 
 def cookies(value: str) -> Iterator[Place]:
-    """Yield the cookies of a `Cookie` header."""
+    """Yield the `name=value` pairs of a `Cookie` or `Set-Cookie` header; those of the latter include attributes."""
     for match in _COOKIE.finditer(value):
         yield Place(match[1].strip(), match.start(2), match.end(2), match[2].strip(), first=match.start(1))
 

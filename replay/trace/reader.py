@@ -78,7 +78,7 @@ def is_trace_file(name: str) -> bool:
 def strangers(path: Path) -> list[str] | None:
     """Return the names of files in a trace folder that do not belong to a trace.
 
-    The folder may be complete or partial. Returns None if it is not a trace folder.
+    The folder may be complete or partial. Returns None if it is not a trace folder, or if `path` is a link.
     """
     if path.is_symlink() or not path.is_dir():
         return None
@@ -103,9 +103,9 @@ def _has_version(path: Path) -> bool:
 
 
 def half_trace(path: Path) -> Path | None:
-    """Return the folder of an import to `path` that has not ended, or None if there is none.
+    """Return the folder of an incomplete trace, or None if there is none.
 
-    The import may still run, or it was killed. The folder is `path` itself, or one beside it.
+    It is `path` itself, or the folder beside it in which the trace at `path` is or was being written.
     """
     if path.is_dir():
         unfinished = is_partial_of(path.name) or next(path.glob("*events-*.arrow"), None) is not None
@@ -125,13 +125,13 @@ def _refuse(path: Path) -> InputError:
     half = half_trace(path)
     if half is not None:
         return InputError(
-            f"{half} is incomplete: its import is still running, or it was killed",
-            hint="wait for a running import; after a killed one, delete this folder and import the recording again",
+            f"{half} is incomplete: the command that writes it is still running, or it was killed",
+            hint="wait for a running command; after a killed one, delete this folder and run the command again",
         )
     if path.is_dir():
         return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")
     if path.exists():
-        return InputError(f"{path} is not a trace folder", hint=f"replay import {path} makes one from a log")
+        return InputError(f"{path} is not a trace folder", hint=f"if it is a recording: replay import {path}")
     return InputError(f"no trace at {path}")
 
 
@@ -356,7 +356,7 @@ class Trace:
     def recorded_responses(
         self, from_ns: int | None = None, until_ns: int | None = None
     ) -> Iterator[RecordedResponse | None]:
-        """Yield the recorded response of each event, in the order of the events; None if it has none."""
+        """Yield the recorded response of each event that `batches` would yield, in its order; None if it has none."""
         get = self.responses.get
         for batch in self.batches(from_ns, until_ns):
             ids = [-1] * len(batch) if batch.response is None else batch.response.tolist()

@@ -67,10 +67,10 @@ class _Names:
 
 
 class _PutBy:
-    """Columns of requests in temporary files until the end of the import.
+    """Columns of requests in temporary files, until the requests dictionary is written from them.
 
-    The requests dictionary cannot be written at once, because the length of a batch must be known before its first
-    byte is written.
+    The dictionary cannot be written while requests are added, because the length of a batch must be known before its
+    first byte is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -136,7 +136,7 @@ class RequestWriter:
         self._words = np.empty((PENDING_ROWS, 2), dtype=np.int64)
         self._pending = 0
         self.repeated_rows = 0
-        """Requests below this id may belong to many events; each later one belongs to one event. It is set by `end`."""
+        """How many requests, the first ones by id, were remembered until `end`; later ones were never found again."""
 
     @property
     def methods(self) -> list[str]:
@@ -155,7 +155,7 @@ class RequestWriter:
 
     @property
     def rows(self) -> int:
-        """Return the number of requests in the dictionary; requests that are no longer remembered count again."""
+        """Return the number of requests in the dictionary, with the repetitions of those that are not remembered."""
         return self._put_by.rows + self._pending
 
     def method_id(self, name: str) -> int:

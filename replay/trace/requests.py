@@ -153,10 +153,10 @@ class Requests:
         for name, (least, limit) in limits.items():
             column = getattr(batch, name)
             if rows and (column.min() < least or column.max() >= limit):
-                raise corrupt(self._path, f"a {name} outside 0 to {limit - 1}")
+                raise corrupt(self._path, f"a value in its column {name} is out of range")
 
     def load(self, ids: npt.NDArray[np.uint32]) -> int:
-        """Load the first requests with headers and bodies, up to the memory limit, and return how many.
+        """Load the first of these requests with headers and bodies, up to the memory limit, and return how many.
 
         At least one is loaded, even if it exceeds the limit. They stay loaded until other requests are loaded.
         Raises InputError if a file is damaged.
@@ -168,7 +168,7 @@ class Requests:
         return count
 
     def load_columns(self, ids: npt.NDArray[np.uint32]) -> int:
-        """Load the first requests as `load` does, but without targets, headers and bodies."""
+        """Load the first of these requests as `load` does, but without targets, headers and bodies."""
         return self._load_requests(ids, columns=_FIXED)
 
     def _load_requests(self, ids: npt.NDArray[np.uint32], columns: slice = slice(None)) -> int:
@@ -340,7 +340,7 @@ _FIXED = slice(1, _COLUMNS - 1)
 def _chunk_places(raw: npt.NDArray[np.uint8], batch: RequestBatch) -> npt.NDArray[np.int64]:
     """Return where the chunks of a batch lie in the file, as int64[chunks, _COLUMNS, 2].
 
-    A range is the first byte of a column and the byte past its end.
+    A range is the first byte of a column of the chunk, and the byte past its end.
     """
     rows = len(batch.method)
     firsts = np.arange(0, rows, _CHUNK_ROWS)

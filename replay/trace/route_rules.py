@@ -129,7 +129,7 @@ def read_route_rules(path: Path) -> RouteRules:
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}") from None
     except RecursionError:
-        raise UsageError(f"{path} is not TOML: it is nested too deeply") from None
+        raise UsageError(f"{path} cannot be read: its TOML is nested too deeply") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     for key in data:
@@ -198,5 +198,5 @@ def _action(path: Path, name: str, value: Any) -> tuple[str, ...]:
         )
     patterns = _texts(value, f"{path}: actions.{name}", "POST /v1/users")
     if not patterns:
-        raise UsageError(f"{path}: actions.{name} names no route", hint='write ["POST /v1/users"]')
+        raise UsageError(f"{path}: actions.{name} lists no route", hint='write ["POST /v1/users"]')
     return patterns

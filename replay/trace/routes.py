@@ -145,8 +145,8 @@ class RouteFinder:
     def _fold_to(self, limit: int) -> None:
         """Fold rare children until at most `limit` templates are left.
 
-        If folding families of more than SLUG_CHILDREN is not enough, smaller and smaller families are folded, then
-        templates lose depth.
+        If folding the positions with more than SLUG_CHILDREN of them is not enough, positions with fewer and fewer
+        are folded; then templates lose depth.
         """
         children = SLUG_CHILDREN
         while self._fold(children) or len(self._table) > limit:
@@ -191,7 +191,7 @@ class RouteFinder:
         return found
 
     def _close_rules(self) -> None:
-        """Add the forms that folded prefixes have under other folded prefixes, until nothing changes."""
+        """Add the forms that folded prefixes get when other prefixes are folded, too, until there is no new form."""
         while True:
             self._slug_hashes, self._kept_hashes = self._hashed(self._slugs), self._hashed(self._kept)
             become = set(self._retemplated(sorted(self._slugs)))

@@ -263,8 +263,7 @@ class EventSorter:
             return held
         for name, column in held.items():
             if (column == column[0]).all():
-                # Columns of unknown values are constant. Filling a column takes a fifth of the time of moving its
-                # rows.
+                # Columns of unknown values are constant, and filling one takes a fifth of the time of moving its rows.
                 self._spare[name][: self._held] = column[0]
             else:
                 np.take(column, rows, out=self._spare[name][: self._held], mode="clip")

@@ -217,7 +217,8 @@ class TraceWriter:
         other = strangers(self.path)
         if other is None:
             raise OutputError(
-                f"{self.path} exists and is not a trace: it will not be replaced", hint="give another -o"
+                f"{self.path} exists and is not a trace folder: it will not be replaced",
+                hint="give another -o",
             )
         if other:
             raise OutputError(
@@ -226,7 +227,7 @@ class TraceWriter:
             )
 
     def _remove_leftovers(self) -> None:
-        """Remove the folders of killed imports to the same path: those with a mark, but no running writer."""
+        """Remove the folders of killed writers of the same path: those with a mark, but no running writer."""
         with contextlib.suppress(OSError):
             for entry in [*self.path.parent.iterdir()]:
                 if is_partial_of(entry.name, self.path.name) and _is_left_over(entry):
@@ -392,7 +393,7 @@ class TraceWriter:
         self.trace = Trace.open(self.path)
 
     def _open_to_others(self) -> None:
-        """Give the folder its usual mode, unless the trace has secrets or bodies and must stay private."""
+        """Give the folder its usual mode, or make the files private, too, if the trace must stay private."""
         if self._private or is_private(self.manifest):
             for entry in self._folder.iterdir():
                 entry.chmod(0o600)

@@ -83,7 +83,10 @@ class Command:
         self._is_stopped = False
 
     def __call__(self) -> float:
-        """Run the command once, and return the number. Raise SampleError if it fails or takes longer than TIMEOUT_S."""
+        """Run the command once, and return the number.
+
+        Raise SampleError if the command fails, prints no number, takes longer than TIMEOUT_S, or was stopped (`stop`).
+        """
         deadline_s = time.monotonic() + TIMEOUT_S
         try:
             with self._lock:

@@ -80,7 +80,7 @@ def bound(flag: str, host: str, port: int) -> socket.socket:
         hint = ""
         if error.errno == errno.EADDRINUSE:
             hint = "give another port, or 0 for any free port"
-            raise UsageError(f"{flag}: {place} is in use by another program", hint=hint) from None
+            raise UsageError(f"{flag}: {place} is in use", hint=hint) from None
         if error.errno == errno.EADDRNOTAVAIL:
             hint = "give an address of this machine, or 0.0.0.0 for all of them"
         raise UsageError(f"{flag}: {place} cannot be listened on: {reason_of(error)}", hint=hint) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.errors import UsageError
+from replay.errors import InputError, UsageError
 from replay.trace import Trace, TraceWriter
 from replay_native.ground.jit import warm
 from replay_native.trace import dictionary
@@ -71,7 +71,7 @@ def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
     if not rule.path.startswith("/") or not all("!" <= character <= "~" for character in rule.path):
         raise UsageError(
             f"{rule.path!r} is not a path",
-            hint="write it like /users/{id}: printable characters, starting with a slash",
+            hint="write it like /users/{id}: visible ASCII characters, starting with a slash",
         )
     count = rule.ids if _PLACEHOLDER.search(rule.path + (rule.body or "")) else 1
     kind = ((b"Content-Type", rule.content_type.encode()),) if rule.body is not None else None
@@ -111,8 +111,10 @@ def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tu
 def of_trace(writer: TraceWriter, trace: Trace) -> Catalogue:
     """Add the requests of a trace to the writer, and return their catalogue, weighted by their frequency.
 
-    Requests beyond the first MIX_MAX are left out, and so are recorded responses.
+    Requests beyond the first MIX_MAX are left out, and so are recorded responses. InputError if the trace is empty.
     """
+    if not trace.rows:
+        raise InputError(f"{trace.path} holds no requests: there is nothing to draw from")
     warm(["trace.dictionary"])
     counts = np.zeros(min(trace.manifest.requests, MIX_MAX), np.int64)
     for batch in trace.batches():

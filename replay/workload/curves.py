@@ -45,7 +45,7 @@ class RateCurve:
 
     @property
     def length_ns(self) -> int:
-        """The length of the curve in nanoseconds."""
+        """The length of the curve, which is its last border."""
         return int(self.edges_ns[-1])
 
     @property
@@ -55,7 +55,7 @@ class RateCurve:
 
     @property
     def mean_per_s(self) -> float:
-        """The mean rate per second."""
+        """The mean rate: the expected number of requests divided by the length."""
         return self.requests * SECOND_NS / self.length_ns
 
     def times(self, factor: float) -> RateCurve:
@@ -193,9 +193,10 @@ def read_curve(path: Path) -> RecordedCurve:
     """Read a rate curve from a CSV file.
 
     Each row has a time (ISO 8601, UTC without a zone, or seconds) and a rate per second. If the second column
-    is called `count`, `counts`, `requests`, `hits` or `n`, it is the number of requests from this time on. Rows are
-    steps that last until the next row. The last one lasts as long as most rows do, and a row of counts no longer.
-    InputError if a row is invalid or out of order (with the line), or if there are fewer than two.
+    is called `count`, `counts`, `requests`, `hits` or `n`, it is the number of requests from this time on. A row lasts
+    until the next row, and the last one as long as most rows do. A row of counts never lasts longer than most rows do;
+    after it the rate is 0. InputError if the file cannot be read, if a row is invalid or out of order (with the line),
+    or if there are fewer than two rows.
     """
     try:
         counts, times, values = _rows(path)
@@ -281,8 +282,8 @@ def _monday_weeks(length_ns: int) -> RateCurve:
 def _lockdown(day: int = 0) -> list[float]:
     """Return the hourly levels of a day of a lockdown, which is announced at 10:00 of the first day.
 
-    Before the announcement, the load is 1.1 times that of a Monday. After it everyone is at home, with 2.3 times that
-    load, and four times from 17:00 to 22:00.
+    The load is 1.1 times that of a Monday before the announcement, 2.3 times after it, and four times from 17:00 to
+    22:00.
     """
     return [
         level * (1.1 if hour < 10 and day == 0 else 4.0 if 17 <= hour <= 21 else 2.3)

@@ -146,7 +146,7 @@ def dispersions(trace: Trace, windows_ns: Mapping[str, int]) -> dict[str, Disper
 
 
 class _Gaps:
-    """Gaps between arrivals."""
+    """Computes the figures of the gaps between arrivals, and their histogram."""
 
     def __init__(self, trace: Trace) -> None:
         self._start_ns = trace.start_ns

@@ -124,7 +124,7 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
         given.file is not None,
     ]
     if sum(kinds) != 1:
-        raise UsageError("curve: give one of ramp, steps, times with rates, or file")
+        raise UsageError("curve: give exactly one of ramp, steps, times with rates, or file")
     if given.file is not None:
         recorded = read_curve(Path(given.file))
         from_ns, until_ns = recorded.start_ns, recorded.start_ns + recorded.curve.length_ns

@@ -104,8 +104,8 @@ def fit(trace: Trace) -> Mmpp2:
     if len(found) < WINDOWS_FITTED_LEAST:
         raise InputError(
             f"{trace.path} is too short to fit bursts to, or its timestamps are too coarse:"
-            f" it has {units.format_duration(trace.end_ns - trace.start_ns)}",
-            hint=f"it needs at least {WINDOWS_LEAST * FITTED_S[WINDOWS_FITTED_LEAST - 1]} s, with times in seconds",
+            f" it is {units.format_duration(trace.end_ns - trace.start_ns)} long",
+            hint=f"it needs at least {WINDOWS_LEAST * FITTED_S[WINDOWS_FITTED_LEAST - 1]} s, with timestamps to the second",
         )
     mean_per_s = trace.rows * SECOND_NS / max(trace.end_ns - trace.start_ns, 1)
     fitted = fit_idc(

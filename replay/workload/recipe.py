@@ -29,7 +29,7 @@ class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
     rates: Annotated[
         tuple[float, ...], Meta(description="Rates at `times`, connected by straight lines")
     ] = ()
-    times: Annotated[tuple[Duration, ...], Meta(description="When: 0s, 30m, 1h ...")] = ()
+    times: Annotated[tuple[Duration, ...], Meta(description="Times of the `rates`: 0s, 30m, 1h ...")] = ()
     file: Annotated[str | None, Meta(description="CSV of time and rate, or time and count")] = None
     from_: Annotated[MomentText | None, Meta(description="With a file: time at which to begin")] = (
         msgspec.field(name="from", default=None)
@@ -48,7 +48,7 @@ class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
     path: str
     method: str = "GET"
     weight: Annotated[float, Meta(ge=0, description="Relative frequency; ignored in a session's step")] = 1.0
-    ids: Annotated[int, Meta(ge=1, le=IDS_MAX, description="Number of different requests")] = 1
+    ids: Annotated[int, Meta(ge=1, le=IDS_MAX, description="Number of values of each placeholder")] = 1
     zipf: Annotated[
         float, Meta(ge=0, description="Exponent of the popularity; 0 makes all equally popular")
     ] = 0.0
@@ -96,7 +96,9 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     mix_of: Annotated[str | None, Meta(description="A trace to draw requests from, in its proportions")] = (
         None
     )
-    clients: Annotated[int, Meta(ge=1, le=1 << 22, description="Number of clients, without sessions")] = 1_000
+    clients: Annotated[
+        int, Meta(ge=1, le=1 << 22, description="Number of clients if there are no sessions")
+    ] = 1_000
     request: tuple[RequestRule, ...] = ()
     session: tuple[SessionRule, ...] = ()
 

@@ -19,7 +19,7 @@ EVERY = ""
 def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.NDArray[np.int64]:
     """Return the rule of each route: the first one whose pattern matches the route or its action; -1 if none does.
 
-    UsageError, with a suggestion, if a pattern matches no route.
+    UsageError, with a suggestion if there is one, if a pattern matches no route and no action.
     """
     named = [pattern if pattern != EVERY else "*" for pattern in patterns]
     found = first_naming(requests.routes, requests.actions, named, [flag] * len(named))
@@ -35,7 +35,7 @@ def classes_to_scale(requests: Requests, scale: Scale) -> npt.NDArray[np.int64]:
     for number, (route, factor) in enumerate(scale):
         if not (classes == number).any():
             raise UsageError(
-                f"--scale: {route or 'all'}={factor:g} has no route left: the rules before it match them all",
+                f"--scale: {route or 'all'}={factor:g} has no route left: earlier rules match all of its routes",
                 hint="the first rule that matches a route is used, so give narrower rules first",
             )
     return classes

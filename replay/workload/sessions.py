@@ -51,7 +51,7 @@ class CloneSessions:
     ordered = False
 
     def record(self) -> dict[str, Any]:
-        """See `Step`."""
+        """Return the entry for the trace's history."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "grow": "sessions", "seed": self.seed,
         }  # fmt: skip
@@ -111,7 +111,7 @@ def _grown(array: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
 
 
 def _find(events: Events, requests: Requests, classes: Int64s) -> tuple[_Sessions, int]:
-    """Find the sessions of a stream, in the order of their first events, and count its clients."""
+    """Find the sessions of a stream, in the order of their first events, and return the highest client id plus 1."""
     table, sessions, clients = requests.addresses(), 0, 0
     known = _clients(1024)
     starts_ns, masks = np.zeros(1024, np.int64), np.zeros(1024, np.int64)

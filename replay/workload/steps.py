@@ -39,7 +39,7 @@ class Step(Protocol):
         """Return the entry for the trace's history. Steps with equal entries produce equal events."""
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """Apply the transform to a stream of events."""
+        """Yield the events that the transform makes of a stream."""
 
 
 def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
@@ -49,18 +49,18 @@ def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Keeps only events of some routes, or drops them."""
+    """Keeps only the events of some routes, or drops them (`without`)."""
 
     routes: tuple[str, ...]
     without: bool = False
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """See `Step`."""
+        """Return the entry for the trace's history."""
         return {"transform": "without" if self.without else "only", "routes": list(self.routes)}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """Yield the events of the selected routes."""
+        """Yield the events that are kept."""
         classes = classes_of(requests, self.routes, "--without" if self.without else "--only")
         if self.without:
             classes = np.where(classes < 0, 0, -1).astype(np.int64)
@@ -82,7 +82,7 @@ class Sample:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """See `Step`."""
+        """Return the entry for the trace's history."""
         return {"transform": "sample", "share": self.share, "by": self.by, "seed": self.seed}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
@@ -122,14 +122,14 @@ class Grow:
         return len(self.scale) == 1 and not self.scale[0][0]
 
     def record(self) -> dict[str, Any]:
-        """See `Step`."""
+        """Return the entry for the trace's history."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "seed": self.seed,
             "grow": "repeat" if self.repeat else "requests",
         }  # fmt: skip
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """Yield the events and their copies."""
+        """Yield the events that are kept, and the copies."""
         factors = np.array([factor for _, factor in self.scale], np.float64)
         classes = classes_to_scale(requests, self.scale)
         table, routes = requests.addresses(), np.arange(len(classes), dtype=np.int64)
@@ -186,7 +186,7 @@ class Speed:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """See `Step`."""
+        """Return the entry for the trace's history."""
         return {"transform": "speed", "factor": self.factor}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:

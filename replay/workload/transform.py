@@ -50,8 +50,8 @@ class Transform:
     """The requested changes.
 
     `from_ns` and `until_ns` are since the epoch. `peak_per_s` (of the busiest minute) and `compress_to_ns` (the
-    length of the whole) become factors once the trace is known. The peak is measured in the result, at `speed`
-    and, if it is replayed faster, at `replayed_speed`.
+    length of the whole) become factors once the trace is known. The peak is that of the result when it is replayed at
+    `replayed_speed`.
     """
 
     from_ns: int | None = None
@@ -89,7 +89,7 @@ class Transform:
 
     @property
     def changes(self) -> bool:
-        """Whether anything but the window changes the trace."""
+        """Whether the transform does more than select a window."""
         return bool(
             self.only or self.without or self.sample is not None or self.scale or self.peak_per_s is not None
             or self.speed != 1.0 or self.compress_to_ns is not None or self.rewrite
@@ -144,7 +144,7 @@ def check_scale(scale: Scale, flag: str = "--scale") -> None:
     for route, factor in scale:
         if not 0 < factor <= FACTOR_MAX:
             name = f"{route}={factor:g}" if route else f"{factor:g}"
-            hint = "--sample 25% keeps a part; --speed makes it faster"
+            hint = "to keep a part of the requests: --sample 25%; to send them faster: --speed 2"
             if flag == "--peak":
                 hint = f"give a peak of at most {FACTOR_MAX:,.0f} times the recording's"
             elif factor > FACTOR_MAX:
@@ -188,7 +188,10 @@ def _span_ns(pipeline: _Pipeline) -> int:
         first_ns = int(batch.at_ns.min()) if first_ns is None else first_ns
         last_ns = int(batch.at_ns.max())
     if first_ns is None or last_ns is None:
-        raise InputError("no request is left to compress", hint="keep more: more routes or a larger sample")
+        raise InputError(
+            "no request is left to compress",
+            hint="keep more: a longer window, more routes or a larger sample",
+        )
     if first_ns == last_ns:
         raise InputError("the trace is too short to be compressed: all its requests have the same time")
     return last_ns - first_ns

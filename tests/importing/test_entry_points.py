@@ -88,7 +88,10 @@ def test_an_installed_exporter_writes_its_ending(folder: Path) -> None:
             "the importer 'stamped' of other cannot be loaded: ModuleNotFoundError",
         ),
         ("stamped = other:IMPORTER", "the importer 'stamped' of other cannot be loaded: AttributeError"),
-        ("stamped = other:WRONG", "the importer 'stamped' of other is not a Importer of that name"),
+        (
+            "stamped = other:WRONG",
+            "the importer 'stamped' of other is not an instance of Importer with that name",
+        ),
         ("common = other:WRONG", "replay and other each have an importer 'common'"),
     ],
 )

@@ -232,7 +232,7 @@ async def test_failures_are_told_apart(server: DnsServer) -> None:
         "none.example": ("NXDOMAIN", "no such name"),
         "empty.example": ("NODATA", "no A or AAAA record"),
         "SERVFAIL.example": ("SERVFAIL", "failed to look it up"),
-        "REFUSED.example": ("REFUSED", "refuses to answer"),
+        "REFUSED.example": ("REFUSED", "refused to answer"),
         "silence.example": ("timeout", "no answer from the name server"),
         "x" * 64 + ".example": ("not a name", "63 bytes"),
     }

@@ -199,7 +199,7 @@ WRONG = {
     'routes = ["GET two /a"]': "'GET two' is not a method",
     "actions = 1": "actions is not a table",
     '[actions]\nregistration = "POST /v1/users"': "actions.registration is not a list",
-    "[actions]\nregistration = []": "actions.registration names no route",
+    "[actions]\nregistration = []": "actions.registration lists no route",
     '[actions]\n"two words" = ["GET /a"]': "cannot have this name",
     '[actions]\nall = ["GET /a"]': "cannot have this name",
 }

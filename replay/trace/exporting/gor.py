@@ -13,9 +13,10 @@ from .rows import Progress, Row, body_of, headers_of, host_of, rows
 
 
 def _response(method: str, row: Row) -> bytes:
-    """Return a recorded response as an HTTP message with a Content-Length.
+    """Return a recorded response as an HTTP message, with a Content-Length if the length is known.
 
-    The length is that of the body, or the recorded length if the body was not kept whole.
+    The length is that of the body, or the recorded one if the body was not kept whole or a response to this request
+    has no body.
     """
     response, status = row.response, max(row.status, 0)
     body = (response.body or b"") if response else b""

@@ -38,7 +38,7 @@ def counted(trace: Trace, progress: Progress) -> Iterator[Batch]:
 
 
 def rows(trace: Trace, progress: Progress) -> Iterator[Row]:
-    """Yield all events whose requests were recorded with their whole body."""
+    """Yield all events, except those whose request was recorded without its whole body."""
     get, response_of = trace.requests.get, trace.responses.get
     cut = {number for number, method in enumerate(trace.requests.methods) if method.endswith(CUT_BODY_MARK)}
     for batch in counted(trace, progress):

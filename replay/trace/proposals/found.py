@@ -64,7 +64,7 @@ class OwnValues:
     values: dict[str, set[int]] = field(default_factory=dict)
 
     def add(self, value: str, client: int) -> None:
-        """Count one more value that a client sent."""
+        """Count a value that a client sent, and keep it if it is known or fewer than VALUES_MAX are kept."""
         self.count += 1
         if value in self.values or len(self.values) < VALUES_MAX:
             self.values.setdefault(value, set()).add(client)

@@ -72,8 +72,8 @@ class _Writer:
             name = self._name(f"new_{plain_name(unique.first.name) or 'value'}")
             count = units.counted(unique.values, "value")
             why = (
-                f"{count} of {self._where(unique.first)}, nearly all sent by one client only: each gets a new value in"
-                " each run"
+                f"{count} of {self._where(unique.first)}, nearly all sent by one client only: each run sends new values"
+                " instead"
             )
             keys = {"name": name, "generate": unique.generate, "by": "value", "each_run": True}
             self._made.rules.append(Rule("variable", keys, why))
@@ -140,7 +140,7 @@ class _Writer:
                 Rule(
                     "capture",
                     keys,
-                    f"sent later by the same client as captured, in {_rate(hits, total)}",
+                    f"the same client later sent the captured value, in {_rate(hits, total)}",
                     bool(good),
                 )
             )
@@ -178,7 +178,12 @@ class _Writer:
                 keys = {"header": header, "value": f"{scheme}{{{name}}}", "when_recorded": True}
                 for route in self._spread({place.route for place in chosen}, is_good):
                     self._made.rules.append(
-                        Rule("set", {**route, **keys}, f"as captured last, in {_rate(hits, sent)}", is_good)
+                        Rule(
+                            "set",
+                            {**route, **keys},
+                            f"the value captured last, in {_rate(hits, sent)}",
+                            is_good,
+                        )
                     )
 
     def _spread(self, wanted: set[int], may_gather: bool) -> Iterable[dict[str, Any]]:
@@ -195,7 +200,7 @@ class _Writer:
             "value": f"{place.scheme}{{{name}}}",
         }
         self._made.rules.append(
-            Rule("set", keys, f"as captured last, in {_rate(hits, sent)}", hits >= HIT_RATE_MIN * sent)
+            Rule("set", keys, f"the value captured last, in {_rate(hits, sent)}", hits >= HIT_RATE_MIN * sent)
         )
 
     def _set_all(self, places: list[SentPlace], name: str) -> None:
@@ -284,5 +289,5 @@ class _Writer:
 
 
 def _rate(hits: int, sent: int) -> str:
-    """Format a hit rate: `98 of 100 (98%)`."""
-    return f"{hits:,} of {sent:,} ({units.format_share(hits / max(1, sent))})"
+    """Format a hit rate: `98 of 100 cases (98%)`."""
+    return f"{hits:,} of {units.counted(sent, 'case')} ({units.format_share(hits / max(1, sent))})"

@@ -89,7 +89,10 @@ def bits_of(value: str) -> float:
 
 
 def sent_by(target: str, headers: Headers, body: bytes) -> Iterator[Sent]:
-    """Yield the values that a request sends."""
+    """Yield the values that a request sends in its target, headers and body.
+
+    Headers that never contain session values are left out, and so are JSON values beyond the first LEAVES_MAX.
+    """
     yield Sent("target", "", target.partition("?")[0])
     for place in path_segments(target):
         yield Sent("path", place.name, place.value)
@@ -118,7 +121,10 @@ def _of_body(body: bytes) -> Iterator[Sent]:
 
 
 def given_by(response: RecordedResponse) -> Iterator[Given]:
-    """Yield the values that a response issues."""
+    """Yield the values that a response issues in its headers and in its body, which may be JSON or a page.
+
+    Headers that never contain session values are left out, and so are JSON values beyond the first LEAVES_MAX.
+    """
     for name, value in response.headers:
         lowered, text = name.decode("latin-1").lower(), (value or b"").decode("latin-1")
         if lowered == "set-cookie":
