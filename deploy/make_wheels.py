@@ -45,7 +45,7 @@ def interpreters() -> list[str]:
         ):
             found.append(path)
         else:
-            print(f"{name} is not installed: no wheel is made for it")
+            print(f"{name} is not installed, or cannot make a venv: no wheel is made for it")
     return found
 
 

@@ -27,7 +27,7 @@ mapfile -t passed < <(settings)
 begun=$SECONDS
 chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/root "${passed[@]}" sh /src/deploy/install.sh /src
 rm -rf "$root/src"
-echo "installed and warm after $((SECONDS - begun)) s: $(du -sm "$root" | cut -f1) MB, of it /opt $(du -sm "$root/opt" | cut -f1) MB"
+echo "installed and warm after $((SECONDS - begun)) s: $(du -sm "$root" | cut -f1) MB, of which /opt takes $(du -sm "$root/opt" | cut -f1) MB"
 
 inside() {
     chroot --userspec=10001:10001 "$root" /usr/bin/env -i PATH=/opt/replay/bin:/usr/bin:/bin \

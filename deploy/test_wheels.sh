@@ -7,8 +7,8 @@ area=$(mktemp -d /var/tmp/replay-wheels-XXXXXX)
 trap 'rm -rf "$area"' EXIT
 passed=0 failed=0
 for python in ${PYTHONS:-python3.11 python3.12 python3.13}; do
-    tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null) || { echo "$python: not here"; continue; }
-    wheel=$(ls dist/replay_engine-*-"$tag"-"$tag"-*.whl 2>/dev/null) || { echo "$tag: no wheel in dist/: make wheel"; continue; }
+    tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null) || { echo "$python: not installed"; continue; }
+    wheel=$(ls dist/replay_engine-*-"$tag"-"$tag"-*.whl 2>/dev/null) || { echo "$tag: no wheel in dist/; run make wheel"; continue; }
     venv=$area/$tag
     "$python" -m venv --without-pip "$venv"
     "$python" -m pip --python "$venv/bin/python" install -q --disable-pip-version-check -c requirements.lock "$wheel"

@@ -170,7 +170,7 @@ class NameWatch:
         if waited_s >= LATE_S:
             self.lookups.failed += 1
             waited = format_duration(round(waited_s * SECOND_NS))
-            why = f"no answer from the name server {self.lookups.servers()} in {waited}, when the run ended"
+            why = f"no answer from the name server {self.lookups.servers()} in {waited}, until the run ended"
             self._lost(why, waited_s)
 
     def _ttl_s(self) -> float:

@@ -59,7 +59,7 @@ def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
     if plan.clients is not None and (asked == AUTO or plan.clients.at_once < asked):
         needed = plan.clients.at_once
         who = f"{needed:,} clients with a connection of their own at once"
-        lower = "shorten idle_timeout, or give -c: the connections that are idle for longest are then closed"
+        lower = "shorten idle_timeout, or set a limit with -c, at which the longest idle connection is closed"
     room, ports = _open_files() - RESERVED_FILES, _local_ports() * addresses
     if needed > room:
         raise LimitError(
@@ -68,7 +68,7 @@ def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
         )
     if needed > ports:
         raise LimitError(
-            f"{who} need as many local ports; this machine has {ports:,} of them to {addresses:,} address"
+            f"{who} need as many local ports; this machine has {ports:,} for {addresses:,} address"
             f"{'es' if addresses > 1 else ''} of the target",
             hint=f"widen net.ipv4.ip_local_port_range, or {lower}",
         )

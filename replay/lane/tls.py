@@ -112,8 +112,8 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
                 hint="give the --key that --cert was made for",
             ) from None
         raise InputError(
-            f"{tls.cert}{f' and {tls.key}' if tls.key else ''}: no certificate with a key that is not encrypted",
-            hint="give --cert the certificate chain and --key its private key, in PEM, not encrypted",
+            f"{tls.cert}{f' and {tls.key}' if tls.key else ''}: no certificate with a key, or the key is encrypted",
+            hint="give --cert the certificate chain and --key its unencrypted private key, both in PEM",
         ) from None
     except OSError as error:
         raise InputError(f"{tls.cert}: {reason_of(error)}", hint="give --cert and --key PEM files") from None

@@ -178,7 +178,7 @@ def settled(words: np.ndarray) -> np.ndarray:
     words[AT["in_flight"]] = int(words[AT["sent"]]) - ended
     missing = int(words[AT["planned"]]) - int(words[AT["sent"]]) - counted["unsent"]
     if missing < -1:
-        raise Unbalanced(f"a lane sent {-missing} requests more than were planned")
+        raise Unbalanced(f"a lane counts {-missing} more requests as sent or unsent than as planned")
     if missing >= 0:
         words[AT["unsent_interrupted"]] += missing
     else:

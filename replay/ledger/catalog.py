@@ -128,7 +128,7 @@ class Histogram:
     def __post_init__(self) -> None:
         if self.each_second and self.only not in ("", WITH_TLS, WITH_CONSUMER):
             raise ImportError(
-                f"{self.tag}: a run cannot know at its start that it records it: drop each_second"
+                f"{self.tag}: a run cannot know at its start whether it records this histogram: drop each_second"
             )
         if self.figures and not self.each_second:
             raise ImportError(f"{self.tag}: figures of a second need each_second")

@@ -235,7 +235,9 @@ def _decode_inner(packed: bytes, expected: int, *, is_cut: bool) -> Histogram:
         raise ValueError(f"the compressed part is damaged ({error})") from None
     is_words = expected != _V2
     if not stream.eof and not (is_cut and is_words):
-        raise ValueError("the compressed part is damaged (it does not end, or holds more than its range has)")
+        raise ValueError(
+            "the compressed part is damaged (it does not end, or holds more than its range allows)"
+        )
     if length is not None and not is_cut:
         body = _payload(body, length, header.size)
     return Histogram(_words(body, cookie, layout, is_cut) if is_words else _zigzag(body, layout), layout)
@@ -293,7 +295,7 @@ def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray
 
 def _refused(cookie: int) -> ValueError:
     if cookie in _COOKIES_OF_DOUBLES:
-        return ValueError("it is a histogram of doubles; log integers (ns, us or ms) instead")
+        return ValueError("it is a histogram of doubles; write one of integers (ns, us or ms) instead")
     return ValueError(f"it is not an HDR histogram (cookie {cookie & 0xFFFFFFFF:#x})")
 
 

@@ -38,7 +38,7 @@ def incomplete(figures: Figures) -> list[Reason]:
                 code="EMPTY",
                 verdict="INVALID",
                 message="no request was due",
-                advice="check the source, the window and the filters: --dry-run shows what they leave to send",
+                advice="check the source, the window and the filters: --dry-run shows how many requests remain",
             )
         )
     return found
@@ -112,8 +112,8 @@ def contended(figures: Figures, limits: ValidityLimits) -> list[Reason]:
                 Reason(
                     code="CPU_CONTENDED",
                     verdict=verdict,
-                    message=f"a lane waited {format_latency(delay.mean_ns)} for a CPU on average, "
-                    f"{share_of_latency:.0%} of the p50 latency, and {delay.share:.0%} of the time that it had work",
+                    message=f"a lane waited {format_latency(delay.mean_ns)} for a CPU on average"
+                    f" ({share_of_latency:.0%} of the p50 latency), for {delay.share:.0%} of the time in which it had work",
                     advice="stop what else runs on the generator's cores, or pin it elsewhere (taskset)",
                 )
             ]

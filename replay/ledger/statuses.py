@@ -143,13 +143,13 @@ def reason_of(
     if worst:
         named = [f"{name} ({format_share(count.share)})" for name, count in worst[:ROUTES_NAMED]]
         more = f" and {len(worst) - ROUTES_NAMED} more" if len(worst) > ROUTES_NAMED else ""
-        message += f"; more than half of the requests of {', '.join(named)}{more}"
+        message += f"; more than half on {', '.join(named)}{more}"
     return Reason(
         code=STATUS_DIFFERS,
         verdict="SUSPECT",
         message=message,
         advice="latencies of refusals mean little: check the target, its data and credentials (docs/sessions.md),"
-        f" or accept it: {ACCEPT}",
+        f" or accept these statuses: {ACCEPT}",
     )
 
 

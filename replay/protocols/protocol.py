@@ -104,8 +104,8 @@ class Protocol(ABC):
         """
         scheme = scenario.target.partition(":")[0].lower()
         raise UsageError(
-            f"--cluster supports HTTP and Kafka targets, and the target is {scheme}",
-            hint="run it without --cluster",
+            f"--cluster supports HTTP and Kafka targets, but the target is {scheme}",
+            hint="run without --cluster",
         )
 
     @abstractmethod

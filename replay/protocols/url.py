@@ -23,7 +23,9 @@ def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Targe
         raise UsageError(without_user(f"the target {url!r}: {error}"), hint=example) from None
     if not host or not sendable(url):
         raise UsageError(
-            without_user(f"the target {url!r} is not a URL with a host and only visible ASCII characters"),
+            without_user(
+                f"the target {url!r} is not a URL: it has no host, or a character besides visible ASCII"
+            ),
             hint=example,
         )
     if parts.username is not None or parts.password is not None:

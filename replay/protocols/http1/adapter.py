@@ -141,7 +141,7 @@ async def failed_handshakes(
     failed = sum(int(spec.metrics.counters[C.handshakes_failed]) for spec in specs)
     if not failed or tls is None:
         return []
-    result = "one more after the run got no answer"
+    result = "one more after the run got no connection or no answer"
     with trio.move_on_after(ONE_MORE_S):
         try:
             peer = await shake_hands(name.addresses, tls, authority)

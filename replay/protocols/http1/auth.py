@@ -63,7 +63,7 @@ class Authoriser:
         return [
             Note(
                 "AUTH_STALE",
-                f"the auth header could not be refreshed, {times}: {self._why}; the last good one was sent",
+                f"refreshing the auth header failed {times}: {self._why}; the last good header was sent",
             )
         ]
 
@@ -151,7 +151,7 @@ def _split(command: str) -> list[str]:
         words = shlex.split(command)
     except ValueError as error:
         raise UsageError(
-            f"auth.command: {error}", hint="close each quote, and let no backslash be the last character"
+            f"auth.command: {error}", hint="close each quote, and do not end the command with a backslash"
         ) from None
     if not words:
         raise UsageError("auth.command: it is empty", hint="give a program that prints the token")

@@ -196,7 +196,7 @@ async def _explain_certificate(
     elif code in WRONG_NAME:
         names = ", ".join(_names(certificate)) or "another name"
         what = f"is for {names}, not for {tls.server_name}"
-        hint = f"use the name in --target, or give the name to request: --server-name NAME; {INSECURE}"
+        hint = f"use a name of the certificate in --target, or request one: --server-name NAME; {INSECURE}"
     else:
         what, hint = f"cannot be verified: {error.verify_message}", INSECURE
     raise TargetError(f"the target {authority}: its certificate {what}", hint=hint) from None

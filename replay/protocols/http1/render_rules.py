@@ -146,8 +146,9 @@ def _check_one_body(requests: Requests, scenario: Scenario, rules: Sequence[Sequ
         for one in rules[route]:
             if body >= 0 and (one.rule.json is not None or one.rule.form is not None):
                 raise UsageError(
-                    f"set[{one.number}]: body[{body}] replaces the recorded body of {requests.routes[route]}",
-                    hint="put the value into the template of the body, or remove the [[body]]",
+                    f"set[{one.number}] sets a field of a recorded body, but"
+                    f" body[{body}] replaces the recorded body of {requests.routes[route]}",
+                    hint="put the value into the template of the [[body]], or remove the [[body]]",
                 )
 
 

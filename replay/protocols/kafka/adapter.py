@@ -94,8 +94,8 @@ def keeps_partitions(scenario: Scenario, recorded: dict[str, int], topics: list[
         if partitions[topic] < count:
             if scenario.kafka.partitions == "recorded":
                 raise UsageError(
-                    f"the recording of {name!r} has {count} partitions, the topic {topic!r} {partitions[topic]}",
-                    hint='add partitions, or kafka.partitions = "key"',
+                    f"the recording of {name!r} has {count} partitions, but the topic {topic!r} has {partitions[topic]}",
+                    hint='add partitions to the topic, or set kafka.partitions = "key"',
                 )
             return False
     return True

@@ -329,7 +329,7 @@ class Sender:
             node.connection = await self._connected(node)
         except (OSError, KafkaError, TimeoutError) as error:
             if not isinstance(error, HostRefusedError):
-                self._note_lost(node, f"cannot be connected to: {connection_problem(error)}")
+                self._note_lost(node, f"connecting to it failed: {connection_problem(error)}")
             node.connect_at = self._loop.time() + BACKOFF_S
             self._forget_leader(node)
         finally:

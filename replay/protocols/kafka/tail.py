@@ -116,8 +116,8 @@ def refuse_loop(source: Source, target_url: str, topic_map: Mapping[str, str]) -
     for topic, written in goes_to.items():
         if written in source.topics:
             raise UsageError(
-                f"records of {topic!r} would be written to {written!r} on the same cluster, which is followed",
-                hint="give another topic in --target, or another cluster",
+                f"records of {topic!r} would be written to {written!r} on the same cluster, a topic that is followed",
+                hint="give another topic in --target or kafka.topic_map, or another cluster",
             )
 
 
