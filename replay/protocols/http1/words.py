@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from replay import units
+from replay.lane.sizing import CLOSED_LOOP_CONNECTIONS
 from replay.plan.schedule import Plan
 from replay.protocols.protocol import Fact, trace_facts, waits
 from replay.settings.kinds import AUTO
@@ -54,8 +55,9 @@ def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
         needed = "each has one request in flight"
     else:
         needed = f"about {units.format_count(plan.connections_estimate)} at once, if responses take {basis}"
+    most = CLOSED_LOOP_CONNECTIONS if scenario.closed_loop else scenario.limits.auto_connections
     cap = (
-        f"auto, up to {units.format_count(scenario.limits.auto_connections)}"
+        f"auto, up to {units.format_count(most)}"
         if scenario.connections == AUTO
         else f"at most {units.format_count(scenario.connections)}"
     )

@@ -165,6 +165,12 @@ def check_for(source: Source, permitted: Allowed) -> Check:
 
 def _nothing(source: Source, recording: Recording, *, resumed: bool) -> InputError:
     """Return the error for a recording without a record."""
+    if recording.refused:
+        hosts = ", ".join(recording.refused)
+        return InputError(
+            f"{', '.join(source.topics)}: no record was read; the cluster advertised {hosts}, not listed in --allow",
+            hint="--allow HOST permits connections to a host",
+        )
     if recording.open_offsets or recording.left_out.aborted_records:
         hint = f"--isolation {UNCOMMITTED} also records open and aborted transactions"
     elif resumed:
