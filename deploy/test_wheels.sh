@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install each wheel with compiled kernels of dist/ into a new venv of its CPython, and run the demo: MB installed, and no
-# kernel may be compiled before the first request. PYTHONS names interpreters; each needs about two minutes.
+# Install each wheel with compiled kernels from dist/ into a new venv of its CPython, print its size, and run the demo,
+# which must not compile any kernel. PYTHONS names the interpreters; each needs about two minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 area=$(mktemp -d /var/tmp/replay-wheels-XXXXXX)

@@ -79,7 +79,7 @@ def make_lane(spec: LaneSpec) -> Lane:
     fill(free_rows, 0)
     per_client = spec.connect == "per-client"
     AddressTable(spec.metrics).begin(spec.addresses)
-    assert spec.sessions is not None, "a native lane has the tables of sessions, if only empty ones"
+    assert spec.sessions is not None, "a native lane always has tables of sessions, which may be empty"
     return Lane(
         metrics=spec.metrics,
         feed=spec.feed,
@@ -125,7 +125,6 @@ def secured(lane: Lane, tls: Tls | None) -> Iterator[Lane]:
 
 
 def _run_secured(lane: Lane, tls: Tls) -> None:
-    """Run a lane with secured connections on this thread."""
     with secured(lane, tls) as ready:
         kernels.run(ready)
 

@@ -25,7 +25,7 @@ RESERVED_FILES = 64
 """File descriptors reserved for the process itself: run folder, trace, epoll, eventfds."""
 
 ENTRIES_MIN = 16_384
-"""The number of requests in a plan does not lower the number of feed entries below this.
+"""A short plan does not lower the number of feed entries below this.
 
 The ring is sized by the entries, and must hold large requests, too.
 """

@@ -45,7 +45,7 @@ class Tls:
 
 
 def tls_for(scenario: Scenario, target: Target) -> Tls:
-    """Return how connections to a secure target are made."""
+    """Return how connections to a target are secured."""
     given = scenario.tls
     return Tls(
         server_name=given.server_name or target.host,
@@ -67,7 +67,7 @@ def is_address(name: str) -> bool:
 
 
 def python_context(tls: Tls) -> ssl.SSLContext:
-    """Return the settings as Python's context. InputError if a file is not of the expected kind."""
+    """Return the settings as Python's context. InputError if a file is missing or not of the expected kind."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(ALPN))

@@ -102,10 +102,7 @@ def unsent_of_target(words: np.ndarray) -> int:
 
 
 class Unbalanced(Exception):
-    """The accounts do not balance, which is a bug in replay.
-
-    The message has the sums.
-    """
+    """The accounts do not balance, which is a bug in replay."""
 
 
 def sum_counters(counters: Sequence[np.ndarray]) -> dict[str, int]:
@@ -130,7 +127,7 @@ def balance(
     """Sum the lanes' counters and check both identities.
 
     Raises Unbalanced if they do not hold. If `killed`, each lane may have stopped between two counters of one
-    request. Such a request is counted as `in_flight`, or as unsent (interrupted) if it was planned but never sent.
+    request, which `settled` then assigns to one account.
     """
     words = [np.array(lane, np.int64) for lane in counters]
     if killed:
@@ -158,8 +155,9 @@ def balance(
 def settled(words: np.ndarray) -> np.ndarray:
     """Return the counters of a killed lane after the request that was being counted is assigned to one account.
 
-    The counters by outcome decide; for unsent requests, the counters by reason. Raises Unbalanced if more than one
-    request is inconsistent.
+    The counters by outcome decide; for unsent requests, the counters by reason. A request without either is
+    `in_flight` if it was sent, and otherwise unsent (interrupted). Raises Unbalanced if more than one request is
+    inconsistent.
     """
     by_outcome = {account: int(words[columns].sum()) for account, columns in _OUTCOMES_OF.items()}
     counted = {account: int(words[AT[account]]) for account in ("ok", "error", "timeout")} | {

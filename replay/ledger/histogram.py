@@ -106,7 +106,7 @@ class Histogram:
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
         """Return the value at each percentile (0 to 100; 0 is the minimum).
 
-        It is the highest value that the same counter holds. If the histogram is empty, all are 0.
+        Above 0 it is the highest value that its counter holds. If the histogram is empty, all are 0.
         """
         count = self.count
         values = values_at(self.counts, self.layout.half, count, percentiles)
@@ -277,8 +277,8 @@ The missing 8 bytes hold a checksum and the end of the stream.
 def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray:
     """Decode the payload of V0 and V1: big-endian counters of one size.
 
-    If 8 bytes are missing at the end, the lost counters can only be zeros, namely the highest ones of a wide range.
-    Raises ValueError if the last counters before the cut are not zero, because others may have followed.
+    With `is_cut`, the last 8 bytes are missing, and the lost counters are taken as zeros. Raises ValueError if the
+    counters before the cut are not zero, because others may have followed, or if the payload does not fit.
     """
     word = (cookie & _WORD_BITS) >> 4 & 0xE
     if word not in (2, 4, 8):

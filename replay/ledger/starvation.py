@@ -1,4 +1,4 @@
-"""Findings about runs that measured nothing, the generator's own errors, and CPU time that others took."""
+"""Findings about incomplete runs, the generator's own errors and underruns, and CPU time that others took."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .verdicts import Reason, Verdict, above_share
 def incomplete(figures: Figures) -> list[Reason]:
     """Return a finding for each reason why a run measured nothing or lost data.
 
-    The reasons are accounts that do not balance, a lost lane, and a plan without requests.
+    The reasons are accounts that do not balance, lost lanes, and that no request was due.
     """
     found = []
     if figures.imbalance:
@@ -92,9 +92,9 @@ def kept_from_running(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 def contended(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Return a finding if other programs ran on the lanes' cores.
+    """Return a finding if a lane waited too long for a CPU, usually because other programs ran on its core.
 
-    Most of that time lies between the arrival of a response and its reading, where lateness does not show it. The
+    Most of these waits lie between the arrival of a response and its reading, where lateness does not show them. The
     target then appears slower than it is.
     """
     delay = figures.run_delay

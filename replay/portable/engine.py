@@ -171,7 +171,8 @@ class _Lane:
     def _take_due(self) -> None:
         """Take due requests, and set the next due time.
 
-        At most TAKEN_AT_ONCE are taken, so that the connections' tasks can run.
+        At most TAKEN_AT_ONCE are taken, so that the connections' tasks can run. In a closed loop none is taken here:
+        the loop only starts when its first request is due.
         """
         feed = self._feed
         until, tail = feed.taken + TAKEN_AT_ONCE, feed.tail
@@ -231,7 +232,7 @@ class _Lane:
         self._records.unsent(job, reason)
 
     def _expire(self) -> None:
-        """Give up requests that waited longer than max_wait."""
+        """Give up requests that have waited for max_wait."""
         now = time.monotonic_ns()
         while (job := self._waiting.oldest) is not None and job.since_ns + self._spec.max_wait_ns <= now:
             self._give_up(job, C.unsent_max_wait)
@@ -239,8 +240,8 @@ class _Lane:
     def _drain(self) -> None:
         """Stop taking and retrying requests, but let those in flight finish.
 
-        Requests that are due by now count as planned and unsent, as do the waiting ones. Requests in back-off
-        end with the result of their last attempt.
+        Requests that are due or waiting and were never attempted count as planned and unsent. Requests that wait
+        for a retry end with the result of their last attempt.
         """
         now = time.monotonic_ns()
         tail = self._feed.tail

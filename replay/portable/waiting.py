@@ -59,7 +59,7 @@ class Waiting:
 
     @property
     def oldest(self) -> Job | None:
-        """The request that has waited longest, for any reason."""
+        """The request that has waited longest, for any reason; None if no request waits."""
         return next(iter(self._by_age), None)
 
     def add(self, job: Job) -> None:

@@ -64,8 +64,8 @@ class TargetPlan(ABC):
     async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
         """Connect, and create the adapter of the run.
 
-        `first_route` is the number of this target's first route in the run. TargetError, LimitError or
-        UsageError if the target cannot or may not be used.
+        `first_route` is the number of this target's first route in the run. ReplayError if the target cannot or
+        may not be used.
         """
 
 

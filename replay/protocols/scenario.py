@@ -23,7 +23,7 @@ def load_scenario(
 ) -> Scenario:
     """Read a scenario as `replay.settings.file.load` does, and check its targets.
 
-    UsageError also if a further target is invalid, or if the protocol of the first target refuses a setting.
+    UsageError also if the URL of a target is invalid, or if the protocol of the first target refuses a setting.
     """
     return load(path, flags, names, and_check=check_targets)
 

@@ -84,7 +84,7 @@ class HttpPlan(TargetPlan):
 
 
 async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
-    """Prepare a run against HTTP. TargetError, LimitError or UsageError if the target cannot be used."""
+    """Prepare a run against HTTP. ReplayError if the target, a TLS file or the auth command cannot be used."""
     schedule, scenario = plan.schedule, plan.schedule.scenario
     assert isinstance(plan.found, FoundName)
     followed = await follow_name(schedule, plan.found)

@@ -43,7 +43,8 @@ class Authoriser:
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
         """Run the command at each interval until cancelled, and call `put` with each new header line.
 
-        After a failure the last good header stays, and the command runs again after the next interval.
+        Returns at once without an interval. After a failure the last good header stays, and the command runs again
+        after the next interval.
         """
         if not self._auth.refresh_ns:
             return

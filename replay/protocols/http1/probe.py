@@ -41,7 +41,8 @@ async def shake_hands(addresses: Sequence[Address], tls: Tls | None, authority: 
     """Make a TLS handshake with the first address that accepts a connection, and describe its server.
 
     Returns None for a plain target, or if no address accepts a connection. `authority` is the target's host and
-    port, as the user wrote them. TargetError if the handshake fails, or if a plain target speaks TLS.
+    port, as the user wrote them. TargetError if the handshake fails, or if a plain target speaks TLS on a port that
+    is usual for it.
     """
     for address in addresses:
         try:

@@ -27,8 +27,8 @@ NOT_OF_ALL = frozenset(
 )  # fmt: skip
 """Recorded headers that `all` leaves out, besides framing headers and X-Forwarded-*.
 
-Most of them describe the original client and its proxies, or contain credentials. All are sent only if they are listed
-by name; `host` then sends the recorded host.
+Most of them describe the original client and its proxies, or contain credentials. They are sent only if they are
+listed by name; `host` then sends the recorded host.
 """
 
 NEVER_SENT = frozenset(

@@ -11,7 +11,7 @@ from replay.settings.scenario import Scenario
 
 
 def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
-    """Return the plan's lines that only HTTP has: TLS, hosts, headers, client addresses and trace context."""
+    """Return the plan's lines about TLS, hosts, headers, client addresses and trace context."""
     rows = []
     if is_secure:
         rows.append(("TLS", _tls(scenario)))

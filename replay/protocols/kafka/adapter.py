@@ -60,7 +60,8 @@ def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, 
     """Return the topics to write to and, for each recorded topic, the index of its target topic.
 
     Records of topics that `topic_map` does not contain go to the URL's topic. Without a topic in the URL,
-    records keep their topic. UsageError if a record would have no topic.
+    records keep their topic. UsageError if a record would have no topic, or if `topic_map` contains a topic that was
+    not recorded.
     """
     kafka = schedule.scenario.kafka
     recorded = recorded_topics(schedule.trace)
@@ -247,7 +248,7 @@ class KafkaPlan(TargetPlan):
 
 
 async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> ProtocolAdapter:
-    """Prepare a run against Kafka. TargetError, LimitError or UsageError if it cannot or must not run."""
+    """Prepare a run against Kafka. ReplayError if the run is not possible or not allowed."""
     schedule, scenario, target = plan.schedule, plan.schedule.scenario, plan.target
     assert isinstance(target, KafkaTarget)
     settings = client_settings(target, scenario.kafka)
@@ -355,7 +356,7 @@ def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
 
 
 def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
-    """Return the topic on which answers are expected, if any. UsageError if nothing could be measured from it."""
+    """Return the topic on which answers are expected, if any. UsageError if consuming could not measure latencies."""
     kafka = scenario.kafka
     if (kafka.consume or kafka.answers) and scenario.closed_loop:
         raise UsageError(

@@ -90,7 +90,7 @@ class _Loop(GatedLoop):
 
 
 def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]], gate: Gate) -> Result:
-    """Run `main(selector)` in this thread on such a loop, with the finest timer resolution of the thread."""
+    """Run `main(selector)` on a loop with a `PreciseSelector` in this thread, at the finest timer resolution."""
     slack_ns = _libc.prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     selector = PreciseSelector()

@@ -112,7 +112,8 @@ def record(
     milliseconds since the epoch, and are compared with the records' timestamps. `resume` has first offsets that
     override `from_ms`. Connections are made only to loopback, to `permitted` hosts, and to the hosts in the
     source's URL. SIGINT and SIGTERM stop the recording, and the trace is still complete up to that point.
-    Without any record, InputError is raised, or KeyboardInterrupt after a signal.
+    Without any record, InputError is raised, or KeyboardInterrupt after a signal. Other ReplayErrors mean that the
+    cluster cannot be used.
     """
     settings = client_settings(source.target, kafka or Kafka())
     check = check_for(source, permitted or allowed_hosts(()))

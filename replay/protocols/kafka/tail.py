@@ -28,10 +28,7 @@ FETCH_MS = 50
 TOGETHER = 5_000
 PAUSE_S = 0.02
 WAITING_MAX = 200_000
-"""Maximum number of records that may wait to be read.
-
-When more wait, fetching pauses, and later records may be late.
-"""
+"""Fetching pauses while more records than this wait to be read, so that later ones may be late."""
 
 
 class Tail:
@@ -122,7 +119,7 @@ def refuse_loop(source: Source, target_url: str, topic_map: Mapping[str, str]) -
 
 
 def _places(target: KafkaTarget) -> set[tuple[Any, ...]]:
-    """Return the addresses and ports of the brokers in a URL."""
+    """Return the addresses and ports of the brokers in a URL; in place of an unknown address, the name."""
     found: set[tuple[Any, ...]] = set()
     for host, port in target.brokers:
         try:

@@ -297,5 +297,5 @@ class Exchange:
 
 
 def _beginning(data: bytes | bytearray) -> bytes:
-    """Return the part of a response that a sample may contain if it is malformed, without secrets."""
+    """Return the beginning of a response that a sample of malformed responses may show, without secrets."""
     return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]
