@@ -108,7 +108,7 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise InputError(
-                f"the key {tls.key or tls.cert} is not the one of the certificate {tls.cert}",
+                f"the key {tls.key or tls.cert} does not belong to the certificate {tls.cert}",
                 hint="give the --key that --cert was made for",
             ) from None
         raise InputError(
