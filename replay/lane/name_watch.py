@@ -30,7 +30,7 @@ HOSTS_S = 5.0
 
 RETRY_S_MAX = 30.0
 LATE_S = 1.0
-"""A lookup that has taken this many seconds when the run ends counts as failed."""
+"""A lookup that has taken at least this many seconds when the run ends counts as failed."""
 
 CHANGES_KEPT = 100
 

@@ -110,7 +110,7 @@ def make_lane(spec: LaneSpec) -> Lane:
 
 @contextlib.contextmanager
 def secured(lane: Lane, tls: Tls | None) -> Iterator[Lane]:
-    """Add TLS to a lane for as long as the context is open, on the thread that runs the lane."""
+    """Add TLS to a lane, if `tls` is given, for as long as the context is open; call it on the lane's thread."""
     if tls is None:
         yield lane
         return

@@ -25,10 +25,11 @@ _VERIFY_PEER, _HOST_NO_PARTIAL_WILDCARDS = 1, 0x4
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a connection is secured. `ca`, `cert` and `key` are PEM files; an empty `ca` means the system's store.
+    """How a connection is secured.
 
-    `server_name` is requested (SNI) and must match the certificate, unless `verify` is off. With `resume` a new
-    connection resumes an earlier session.
+    `ca`, `cert` and `key` are PEM files. `ca` may also be a folder; if it is empty, the system's store is used.
+    `server_name` is sent in SNI, unless it is an address. With `verify` the certificate must match it. With `resume` a
+    new connection resumes an earlier session if it can.
     """
 
     server_name: str

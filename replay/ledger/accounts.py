@@ -56,7 +56,8 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of the accounts, by reason, outcome or status class.
 
-    `warm_up` counts the planned requests that are in no histogram. `resent` counts the requests that were sent twice.
+    `warm_up` counts the planned requests that are in no histogram. `resent` counts sends that were repeated on a new
+    connection, because the target had closed an idle one.
     """
 
     unsent: dict[str, int] = {}

@@ -101,8 +101,8 @@ WITH_TLS, WITH_CONSUMER = "where TLS made any", "where a Kafka consumer ran"
 class Histogram:
     """A histogram over all routes, in nanoseconds at 3 digits; `response` and `service` exist by route as well, at 2.
 
-    `formula` and `of` define what is recorded for which requests; `words` is its meaning. If `only` is set, other
-    runs do not have it in run.json. With `closed_loop`, a closed loop has it as well. With `each_second`, the logs
+    `formula` and `of` define what is recorded for which requests; `words` is its meaning. `only` is the condition under
+    which run.json has it. With `closed_loop`, a closed loop has it as well. With `each_second`, the logs
     have its growth per second, and the timeline its `figures`. `title` is its row in reports; a histogram without one
     is not shown. With `slo`, objectives and comparisons may use it, by name or `alias`. With `net`, it excludes
     delays of the generator, and is in `generator.delays` of run.json. With `logged_empty`, totals.hlog has it even if

@@ -129,7 +129,7 @@ class Histogram:
         return self._lowest_at(int(used[-1])) + self._width_at(int(used[-1])) - 1 if used.size else 0
 
     def mean_and_deviation(self) -> tuple[float, float]:
-        """Return mean and standard deviation, computed from the middle value of each counter; 0.0 if it is empty."""
+        """Return mean and standard deviation, computed from the middle values of counters; both 0.0 if it is empty."""
         used = np.flatnonzero(self.counts)
         if not used.size:
             return 0.0, 0.0

@@ -138,7 +138,7 @@ class _Lane:
             await self._sleep()
 
     async def _sleep(self) -> None:
-        """Sleep until the next due time or deadline, or until woken."""
+        """Sleep until the next due time, deadline, retry or heartbeat, or until woken."""
         now = time.monotonic_ns()
         self._counters[C.loops] += 1
         shared.write_word(self._metrics.control, Control.HEARTBEAT_NS, now)
@@ -348,7 +348,7 @@ class _Lane:
     async def _idle(self, worker: Worker) -> Job | None:
         """Wait on the stack of free connections, and return the next request.
 
-        None if the connection ended meanwhile.
+        None if the connection ended meanwhile, or if no request was left when it was woken.
         """
         self._pool.push_idle(worker)
         with trio.move_on_after(self._idle_timeout_s) as patience:
@@ -375,7 +375,7 @@ class _Lane:
         return failure
 
     def _fail_next(self, owner: int, failure: int) -> None:
-        """Fail the next waiting request after a failed connect."""
+        """Record a failed connect as an attempt of the next waiting request."""
         job = self._next_job(owner)
         if job is not None:
             self._record(job, Outcome(failure=failure))
@@ -452,7 +452,7 @@ class _Lane:
             self._end(job, outcome, self._polls.unread_ns(time.monotonic_ns()))
 
     def _may_retry(self, job: Job, outcome: Outcome) -> bool:
-        """Return whether a request is retried. A retry that the budget denies is counted."""
+        """Return whether a request is retried. A retry that is due but denied is counted."""
         if self._draining or not self._retries.asks(job, outcome):
             return False
         is_granted = self._retries.grant()
@@ -460,7 +460,7 @@ class _Lane:
         return is_granted
 
     def _try_again(self) -> None:
-        """Queue requests whose back-off has ended, ahead of other requests of their client."""
+        """Queue and serve requests whose back-off has ended, ahead of all that wait for the same connections."""
         now = time.monotonic_ns()
         while (job := self._retries.pop_due(now)) is not None:
             job.request.forget_answer()

@@ -81,7 +81,7 @@ class Request:
 
     @property
     def is_idempotent(self) -> bool:
-        """Whether the request may be sent again if a reused connection was closed."""
+        """Whether the request may be sent more than once: on a new connection, or as a retry."""
         return bool(self.flags & IDEMPOTENT)
 
 

@@ -1,4 +1,4 @@
-"""The portable engine's wait queue: requests taken from the feed but not yet attempted, and their order."""
+"""The portable engine's wait queue: requests that wait for their first attempt or a retry, and their order."""
 
 from __future__ import annotations
 

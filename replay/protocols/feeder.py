@@ -1,4 +1,4 @@
-"""Keeps every lane's feed filled some seconds ahead of time, in constant memory."""
+"""Keeps every lane's feed filled ahead of time, in constant memory."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def load_scenario(
 
 
 def check_targets(scenario: Scenario, name_of: Callable[[str], str]) -> None:
-    """Raise UsageError if a further target is invalid, or if the first one cannot use a setting."""
+    """Raise UsageError if a target of [[also]] is invalid, or if the first target cannot use a setting."""
     for index, also in enumerate(scenario.also):
         try:
             parse_target(also.target)

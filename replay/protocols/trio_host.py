@@ -112,9 +112,10 @@ Render = Callable[[Row], bytes]
 class TrioProtocol(Protocol):
     """A protocol in plain Trio, for targets `SCHEME://HOST[:PORT]`.
 
-    `connection` makes a connection that is not connected yet. With `has_statuses`, outcomes have statuses like
-    those of HTTP, which are compared with the recorded ones. With `is_idempotent`, a request is resent once if
-    a reused connection closes without a response. Without `by_tcp` no TCP connection is tried before the run.
+    Without a `default_port` a URL must have a port. `connection` makes a connection that is not connected yet. With
+    `has_statuses`, outcomes have statuses like those of HTTP, which are compared with the recorded ones. With
+    `is_idempotent`, a request is resent once if a reused connection closes without a response. Without `by_tcp` no
+    TCP connection is tried before the run.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from replay.shown import without_user
 def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Target:
     """Parse a URL. UsageError if it is invalid.
 
-    Without a `default_port` the URL must contain one. `no_user` is the hint for a URL that contains a user
+    Without a `default_port` the URL must contain a port. `no_user` is the hint for a URL that contains a user
     name.
     """
     example = f"write {scheme_of(url)}://HOST:PORT/PATH"

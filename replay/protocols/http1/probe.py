@@ -157,7 +157,7 @@ def _peer(talk: ssl.SSLObject, tls: Tls, asks_certificate: bool) -> TlsPeer:
 
 
 def _names(certificate: dict[str, Any]) -> list[str]:
-    """Return the host names in a certificate."""
+    """Return the host names and addresses in a certificate."""
     return [str(name) for _, name in certificate.get("subjectAltName", ())]
 
 

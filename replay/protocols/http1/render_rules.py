@@ -77,8 +77,8 @@ def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[n
 def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions: SessionSpec) -> RenderSpec:
     """Return everything in the requests that the scenario decides.
 
-    UsageError for a header, body or rule that cannot be used; InputError for a file; LimitError for bodies or templates
-    that are too large.
+    UsageError for a header, body or rule that cannot be used; InputError for the file of a body or variable; LimitError
+    for bodies or templates that are too large.
     """
     check_given(scenario.variable)
     lines, recorded = header_lines(trace, scenario, target)

@@ -120,7 +120,7 @@ def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str,
 
 @dataclass(slots=True)
 class _Fitted:
-    """One run onto Kafka: its lane, and the partitions' end offsets before it.
+    """One run against Kafka: its lane, and the partitions' end offsets before it.
 
     `parts` are the partitions that this process writes to: all, or those of its share. `moved` says how far
     their end offsets moved, None until that is known.

@@ -86,7 +86,7 @@ def parse_source(text: str) -> Source:
 def resume_offsets(trace: Trace, topics: Sequence[str]) -> dict[TopicPartition, int]:
     """Return the offsets at which an earlier recording ended.
 
-    InputError if it is not a Kafka recording, or one of other topics.
+    InputError if it is not a Kafka recording, or if it has none of these topics.
     """
     found = trace.manifest.options.get(NEXT_OFFSETS)
     if not isinstance(found, dict):

@@ -84,7 +84,7 @@ class Tail:
             await close_consumer(consumer)
 
     def take(self) -> list[ConsumerRecord]:
-        """Return records that arrived since the last call, in the order of each partition.
+        """Return records that have arrived and were not returned yet, in the order of each partition.
 
         At most TOGETHER records are returned; the rest is returned by the next call.
         """
