@@ -64,7 +64,7 @@ def _settings(spec: LaneSpec) -> LaneSettings:
 
 
 def make_lane(spec: LaneSpec) -> Lane:
-    """Allocate all memory of one lane before its first request is due."""
+    """Allocate the tables and buffers of one lane before its first request is due."""
     state = np.zeros(1, STATE)
     state["has_pwait2"] = 1
     state["next_address"] = spec.number

@@ -82,7 +82,7 @@ class Protocol(ABC):
     """Whether responses have HTTP statuses, which can be compared with the recorded ones."""
 
     has_one_lane: bool = False
-    """Whether a run has one lane for each target, whatever `threads` says."""
+    """Whether each process of a run has one lane for each target, whatever `threads` says."""
 
     refuses: Mapping[str, str] = MappingProxyType({})
     """Settings that a first target of this protocol cannot use, by key, each with the reason."""

@@ -235,7 +235,7 @@ def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: st
     hint = f"--cert FILE and --key FILE give {another}" if reason.startswith(_ABOUT_CLIENT) else ""
     if reason == "TLSV1_UNRECOGNIZED_NAME":
         hint = f"it was {tls.server_name}; --server-name NAME requests another one"
-    raise TargetError(f"the target {authority} refused the TLS handshake: {what}", hint=hint) from None
+    raise TargetError(f"the TLS handshake with the target {authority} failed: {what}", hint=hint) from None
 
 
 async def _answers_plainly(address: Address, authority: str) -> bool:

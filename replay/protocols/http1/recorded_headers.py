@@ -38,9 +38,9 @@ NEVER_SENT = frozenset(
         "alt-used", "early-data",
     }
 )  # fmt: skip
-"""Recorded headers that are never copied, even if they are listed by name, because they belong to the connection.
+"""Recorded headers that are never copied, even if they are listed by name.
 
-`host` is among them because the Host line is written separately.
+Most of them belong to the connection. The lines of `host` and `x-replay` are written separately.
 """
 
 VALUE_BYTES_MAX = 64 << 10

@@ -23,7 +23,7 @@ from .templates import NO_PATCHES, Part, Patches, Template, Values, is_link
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """Idempotent methods (RFC 9110, section 9.2.2).
 
-Their requests are resent once if a reused connection closes before the response.
+Their requests may be retried, and are resent once if a reused connection closes before the response.
 """
 
 _TARGET_BYTES_TYPICAL = 64
