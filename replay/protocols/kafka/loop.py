@@ -33,7 +33,7 @@ class PreciseSelector(selectors.EpollSelector):
     """Waits in ppoll on its epoll descriptor, which becomes readable when any of its sockets does.
 
     At `tick_at_ns` it calls `tick()`, which sets the next tick: asyncio's own timers would be too expensive at
-    this rate. `called` is set when a tick schedules callbacks on the loop. `polls` is notified of every sleep.
+    this rate. `called` is set when a callback is scheduled on the loop. `polls` is notified of every sleep.
     """
 
     def __init__(self) -> None:
