@@ -26,7 +26,7 @@ _OUTCOMES_OF = {
     account: [AT[outcome.counter] for outcome in catalog.OUTCOMES if outcome.account == account]
     for account in ("ok", "error", "timeout", "unsent")
 }
-"""By account, the columns of the counters of its outcomes."""
+"""For each account, the indices of its outcomes' counters."""
 
 _LARGEST = [counter.name for counter in catalog.COUNTERS if counter.kind == "longest"]
 COUNTED = ("planned", "sent", "ok", "error", "timeout", "in_flight")

@@ -258,7 +258,7 @@ class _Lane:
         self._next_due_ns = FAR_NS
 
     def _wanted(self, owner: int) -> int:
-        """Count the requests that could be attempted now if one of these connections were free."""
+        """Count the requests that could be attempted now if a connection of this owner were free."""
         if self._draining or not self._started:
             return 0
         if self._spec.closed_loop:
@@ -299,7 +299,7 @@ class _Lane:
                 self._waiting.unserved.pop(owner, None)
 
     def _serve_owner(self, owner: int) -> bool:
-        """Serve the requests that wait for these connections; False if the lane's connection limit prevents that."""
+        """Serve the requests that wait for an owner's connections; False if the lane's connection limit prevents it."""
         owned = self._pool.of(owner)
         most = self._spec.client_connections if self._per_client else self._spec.connections
         while self._wanted(owner) > 0:

@@ -54,7 +54,7 @@ class Waiting:
         return len(self._by_age)
 
     def ready(self, owner: int) -> int:
-        """Return how many requests wait only for one of these connections."""
+        """Return how many requests wait only for a connection of this owner."""
         return len(self._ready.get(owner, ()))
 
     @property
