@@ -3,7 +3,7 @@
 set -uo pipefail
 results=replay-results
 mkdir -p "$results"
-# As on a command line: quotes count, and nothing is expanded.
+# Split the arguments as a shell does, with quotes, but expand nothing.
 mapfile -d '' -t arguments < <(python3 -c 'import os, shlex, sys
 sys.stdout.write("".join(word + "\0" for word in shlex.split(os.environ["ARGUMENTS"])))')
 case "$COMMAND" in

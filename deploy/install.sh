@@ -16,6 +16,6 @@ else
 fi
 useradd --create-home --uid 10001 replay
 install -d -o replay -g replay /work
-# Root's and readable by everybody: any user of the image can use it, and none can change it.
+# The cache belongs to root and is readable by all: every user of the image can use it, but not change it.
 REPLAY_CACHE=/opt/replay-cache /opt/replay/bin/replay doctor --warm
 chmod -R go+rX /opt/replay-cache

@@ -1,7 +1,9 @@
-"""`make wheel`: a wheel for each CPython that is here, with its kernels compiled, and a plain wheel beside them in dist/.
+"""`make wheel`: a plain wheel, and one with compiled kernels for each installed CPython, in dist/.
 
 A wheel with compiled kernels is the plain one, with an archive for each CPU baseline (replay_native/ground/shipped.py),
-the tags of that CPython, and Numba and llvmlite pinned to the versions that compiled them: others would compile anew.
+the tags of that CPython, and Numba and llvmlite pinned to the versions that compiled the kernels. With other versions
+the kernels would have to be compiled again.
+
 PYTHONS names other interpreters than python3.11 to python3.13.
 """
 
@@ -45,7 +47,7 @@ def interpreters() -> list[str]:
         ):
             found.append(path)
         else:
-            print(f"{name} is not installed: no wheel is made for it")
+            print(f"{name} is not installed, or cannot make a venv: no wheel is made for it")
     return found
 
 
@@ -101,7 +103,7 @@ def make_wheel(python: str, plain: Path, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Fill dist/."""
+    """Make the plain wheel and those with kernels in dist/, and print their sizes."""
     folder = ROOT / "dist"
     with tempfile.TemporaryDirectory(prefix="replay-wheel-") as area:
         run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", area, ROOT)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A fresh Debian (python3.11, python3-venv, make, git, nothing else), `git clone`, `make demo`: exit code 0 and a report.
-# Then once more, and from the start again with every core kept busy by something else. Prints the CPU seconds of pip, of
-# the kernels and of the demo. Needs root and a Debian mirror; takes some minutes.
-# DEBIAN_ROOT names a root that is there already; TESTS=1 runs `make test` in it as well.
+# Test `git clone` and `make demo` on a fresh Debian with only python3.11, python3-venv, make, git and ca-certificates.
+# Each step must end with exit code 0, and the demo must print a report. The demo runs twice, and then twice again in a new
+# venv while every core is busy. Prints the CPU seconds of pip, of the kernels and of the demo. Needs root and a Debian
+# mirror; takes some minutes. DEBIAN_ROOT names an existing root; TESTS=1 also runs `make test` in it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 area=$(mktemp -d /var/tmp/replay-debian-XXXXXX)
@@ -32,7 +32,7 @@ inside() {
     chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/root "${passed[@]}" sh -c "cd /root && $1"
 }
 succeeded=0 failed=0
-# step WORDS COMMAND: run it inside, and print its CPU seconds, its time and its exit code.
+# step WORDS COMMAND: run COMMAND in the root, and print its exit code, its CPU seconds and its time after WORDS.
 step() {
     local code=0 begun=$SECONDS
     TIMEFORMAT='%U %S'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the root of deploy/Containerfile from Debian's packages, without a registry, and run it in a chroot as its user:
-# no kernel may be compiled there, also where nothing but /work and /tmp can be written to. Needs root; takes some minutes.
+# Build the root of deploy/Containerfile from Debian's packages, without a registry, and run the demo in it as its user,
+# who can write only to /work and /tmp. No kernel may be compiled by that run. Needs root; takes some minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 area=$(mktemp -d /var/tmp/replay-image-XXXXXX)
@@ -27,7 +27,7 @@ mapfile -t passed < <(settings)
 begun=$SECONDS
 chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/root "${passed[@]}" sh /src/deploy/install.sh /src
 rm -rf "$root/src"
-echo "installed and warm after $((SECONDS - begun)) s: $(du -sm "$root" | cut -f1) MB, of it /opt $(du -sm "$root/opt" | cut -f1) MB"
+echo "installed and warm after $((SECONDS - begun)) s: $(du -sm "$root" | cut -f1) MB, of which /opt takes $(du -sm "$root/opt" | cut -f1) MB"
 
 inside() {
     chroot --userspec=10001:10001 "$root" /usr/bin/env -i PATH=/opt/replay/bin:/usr/bin:/bin \

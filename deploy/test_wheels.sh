@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Install each wheel with compiled kernels of dist/ into a new venv of its CPython, and run the demo: MB installed, and no
-# kernel may be compiled before the first request. PYTHONS names interpreters; each needs about two minutes.
+# Install each wheel with compiled kernels from dist/ into a new venv of its CPython, print its size, and run the demo,
+# which must not compile any kernel. PYTHONS names the interpreters; each needs about two minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 area=$(mktemp -d /var/tmp/replay-wheels-XXXXXX)
 trap 'rm -rf "$area"' EXIT
 passed=0 failed=0
 for python in ${PYTHONS:-python3.11 python3.12 python3.13}; do
-    tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null) || { echo "$python: not here"; continue; }
-    wheel=$(ls dist/replay_engine-*-"$tag"-"$tag"-*.whl 2>/dev/null) || { echo "$tag: no wheel in dist/: make wheel"; continue; }
+    tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])' 2>/dev/null) || { echo "$python: not installed"; continue; }
+    wheel=$(ls dist/replay_engine-*-"$tag"-"$tag"-*.whl 2>/dev/null) || { echo "$tag: no wheel in dist/; run make wheel"; continue; }
     venv=$area/$tag
     "$python" -m venv --without-pip "$venv"
     "$python" -m pip --python "$venv/bin/python" install -q --disable-pip-version-check -c requirements.lock "$wheel"

@@ -53,7 +53,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Which requests are retried, and how: see docs/retries.md. Shares are parts per million.
+    """Which requests are retried, and how: see docs/retries.md. Shares and retries are in parts per million.
 
     `on` is uint8[RETRY_ON] (see `replay_native.lane.retry`). `budget_ppm` is -1 without a budget.
     """
@@ -70,7 +70,7 @@ class Retry:
 
 
 class SessionTables(Protocol):
-    """The captures and checks of a native lane (docs/sessions.md), as tables for its kernel."""
+    """The captures and checks of an HTTP lane (docs/sessions.md), which a native lane gets as tables for its kernel."""
 
     def table(
         self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
@@ -98,8 +98,8 @@ class LaneSpec(LaneSettings):
     requests are sent one after another. Without `retry` nothing is retried. With a `trace_seed` requests have a
     traceparent, whose parent id is renewed at each further attempt.
 
-    The lane serves every `lanes`-th client, at most `clients` of them. `sessions` holds the captures and checks of a
-    native lane; they require `ordered`. `keeping` defines which responses the lane keeps, and the ring through
+    The lane serves every `lanes`-th client, at most `clients` of them. `sessions` holds the captures and checks of an
+    HTTP lane; captures require `ordered`. `keeping` defines which responses the lane keeps, and the ring through
     which it hands them over.
     """
 

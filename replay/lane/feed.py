@@ -15,7 +15,7 @@ from .contract import LaneSpec
 
 _ONE = (1).to_bytes(8, "little")
 AHEAD_NS = 2 * SECOND_NS
-"""How long before its due time a request is rendered."""
+"""How long before its due time a request of an open loop is rendered, at most."""
 
 
 class FeedWriter:

@@ -32,7 +32,7 @@ def make_keeping(
     head_limit: int = 0,
     ring_bytes: int = 0,
 ) -> Keeping:
-    """Allocate the memory for these connections. With NONE each table has one unused row."""
+    """Allocate the memory for this many connections. With NONE each table has one unused row."""
     rows = connections if mode != NONE else 1
     names = [name.lower().encode() for name in (*ALWAYS_NOTED, *headers)]
     initials = np.zeros(256, np.bool_)

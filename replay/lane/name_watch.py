@@ -30,12 +30,12 @@ HOSTS_S = 5.0
 
 RETRY_S_MAX = 30.0
 LATE_S = 1.0
-"""A lookup that has taken this many seconds when the run ends counts as failed."""
+"""A lookup that has taken at least this many seconds when the run ends counts as failed."""
 
 CHANGES_KEPT = 100
 
 LOOKUPS_AT_ONCE = 128
-"""How many lookups run at once; further connections wait."""
+"""The most lookups that run at once; further connections wait."""
 
 Use = Callable[[tuple[Address, ...]], Sequence[Address]]
 """Makes the lanes connect to these addresses only, and returns those that did not fit into their tables."""
@@ -166,11 +166,11 @@ class NameWatch:
             self.failed_at_s, self.failure = max(self._elapsed_s() - ago_s, 0.0), why
 
     def _left_unanswered(self, waited_s: float) -> None:
-        """Count a lookup that had not ended when the run ended as failed, if it was already late."""
+        """Count a lookup as failed if it was late when the run ended, and had no answer."""
         if waited_s >= LATE_S:
             self.lookups.failed += 1
             waited = format_duration(round(waited_s * SECOND_NS))
-            why = f"no answer from the name server {self.lookups.servers()} in {waited}, when the run ended"
+            why = f"no answer from the name server {self.lookups.servers()} in {waited}, until the run ended"
             self._lost(why, waited_s)
 
     def _ttl_s(self) -> float:
@@ -209,9 +209,10 @@ class NameWatch:
             self.changes.append(AddressChange(at_s=at_s, added=added, removed=removed or [], refused=refused))
 
     def _of_known_family(self, found: tuple[Address, ...]) -> tuple[Address, ...]:
-        """Leave out addresses of a family that accepted no connection before the start.
+        """Leave out addresses of a family (IPv4, IPv6) that no known address has.
 
-        If all addresses are of such a family, none is left out.
+        No connection to such a family has succeeded before the run. If no address is of a known family, none is
+        left out.
         """
         families = {address.ipv6 for address in self.addresses}
         return tuple(address for address in found if address.ipv6 in families) or found

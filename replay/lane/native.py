@@ -64,7 +64,7 @@ def _settings(spec: LaneSpec) -> LaneSettings:
 
 
 def make_lane(spec: LaneSpec) -> Lane:
-    """Allocate all memory of one lane before its first request is due."""
+    """Allocate the tables and buffers of one lane before its first request is due."""
     state = np.zeros(1, STATE)
     state["has_pwait2"] = 1
     state["next_address"] = spec.number
@@ -79,7 +79,7 @@ def make_lane(spec: LaneSpec) -> Lane:
     fill(free_rows, 0)
     per_client = spec.connect == "per-client"
     AddressTable(spec.metrics).begin(spec.addresses)
-    assert spec.sessions is not None, "a native lane has the tables of sessions, if only empty ones"
+    assert spec.sessions is not None, "a native lane always has tables of sessions, which may be empty"
     return Lane(
         metrics=spec.metrics,
         feed=spec.feed,
@@ -110,7 +110,7 @@ def make_lane(spec: LaneSpec) -> Lane:
 
 @contextlib.contextmanager
 def secured(lane: Lane, tls: Tls | None) -> Iterator[Lane]:
-    """Add TLS to a lane for as long as the context is open, on the thread that runs the lane."""
+    """Add TLS to a lane, if `tls` is given, for as long as the context is open; call it on the lane's thread."""
     if tls is None:
         yield lane
         return
@@ -125,7 +125,6 @@ def secured(lane: Lane, tls: Tls | None) -> Iterator[Lane]:
 
 
 def _run_secured(lane: Lane, tls: Tls) -> None:
-    """Run a lane with secured connections on this thread."""
     with secured(lane, tls) as ready:
         kernels.run(ready)
 

@@ -23,6 +23,5 @@ async def run_paired(one: LaneSpec, two: LaneSpec) -> None:
 
 
 def _run(one: LaneSpec, two: LaneSpec, first: Lane, second: Lane) -> None:
-    """Run two lanes on this thread."""
     with secured(first, one.tls) as ready, secured(second, two.tls) as other:
         kernels.run_pair(ready, other)

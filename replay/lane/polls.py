@@ -18,9 +18,9 @@ GAP_NS = 3_000_000
 
 
 def is_own(own_ns: int, waited_ns: int) -> bool:
-    """Return whether lost time is the generator's fault, by the rule of `record_net_unsent`.
+    """Return whether unsent requests are the generator's fault, by the rule of `record_net_unsent`.
 
-    It is for engines that record many requests at once.
+    Engines that record many requests at once use it.
     """
     return own_ns * OWN_PART > waited_ns
 

@@ -42,7 +42,7 @@ class Lookups:
         self.total_ns = self.longest_ns = 0
 
     async def one(self) -> Answer:
-        """Look the name up with the machine's current settings. NameFailure if it has no address."""
+        """Look the name up with the machine's current settings. NameFailure if no address was found."""
         begin = time.monotonic_ns()
         self.count += 1
         try:
@@ -168,7 +168,7 @@ async def _problem(address: Address, timeout_s: float) -> str:
 
 
 def _why(error: OSError) -> str:
-    """Return the root cause of Trio's exception for one or several attempts."""
+    """Return the system's message for a failed connection; after several attempts, for the first one."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, BaseExceptionGroup):

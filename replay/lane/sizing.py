@@ -25,7 +25,7 @@ RESERVED_FILES = 64
 """File descriptors reserved for the process itself: run folder, trace, epoll, eventfds."""
 
 ENTRIES_MIN = 16_384
-"""The number of requests in a plan does not lower the number of feed entries below this.
+"""A short plan does not lower the number of feed entries below this.
 
 The ring is sized by the entries, and must hold large requests, too.
 """
@@ -59,7 +59,7 @@ def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
     if plan.clients is not None and (asked == AUTO or plan.clients.at_once < asked):
         needed = plan.clients.at_once
         who = f"{needed:,} clients with a connection of their own at once"
-        lower = "shorten idle_timeout, or give -c: the connections that are idle for longest are then closed"
+        lower = "shorten idle_timeout, or set a limit with -c, at which the longest idle connection is closed"
     room, ports = _open_files() - RESERVED_FILES, _local_ports() * addresses
     if needed > room:
         raise LimitError(
@@ -68,7 +68,7 @@ def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
         )
     if needed > ports:
         raise LimitError(
-            f"{who} need as many local ports; this machine has {ports:,} of them to {addresses:,} address"
+            f"{who} need as many local ports; this machine has {ports:,} for {addresses:,} address"
             f"{'es' if addresses > 1 else ''} of the target",
             hint=f"widen net.ipv4.ip_local_port_range, or {lower}",
         )

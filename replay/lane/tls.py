@@ -25,10 +25,11 @@ _VERIFY_PEER, _HOST_NO_PARTIAL_WILDCARDS = 1, 0x4
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a connection is secured. `ca`, `cert` and `key` are PEM files; an empty `ca` means the system's store.
+    """How a connection is secured.
 
-    `server_name` is requested (SNI) and must match the certificate, unless `verify` is off. With `resume` a new
-    connection resumes an earlier session.
+    `ca`, `cert` and `key` are PEM files. `ca` may also be a folder; if it is empty, the system's store is used.
+    `server_name` is sent in SNI, unless it is an address. With `verify` the certificate must match it. With `resume` a
+    new connection resumes an earlier session if it can.
     """
 
     server_name: str
@@ -45,7 +46,7 @@ class Tls:
 
 
 def tls_for(scenario: Scenario, target: Target) -> Tls:
-    """Return how connections to a secure target are made."""
+    """Return how connections to a target are secured."""
     given = scenario.tls
     return Tls(
         server_name=given.server_name or target.host,
@@ -67,7 +68,7 @@ def is_address(name: str) -> bool:
 
 
 def python_context(tls: Tls) -> ssl.SSLContext:
-    """Return the settings as Python's context. InputError if a file is not of the expected kind."""
+    """Return the settings as Python's context. InputError if a file is missing or not of the expected kind."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(ALPN))
@@ -108,12 +109,12 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise InputError(
-                f"the key {tls.key or tls.cert} is not the one of the certificate {tls.cert}",
+                f"the key {tls.key or tls.cert} does not belong to the certificate {tls.cert}",
                 hint="give the --key that --cert was made for",
             ) from None
         raise InputError(
-            f"{tls.cert}{f' and {tls.key}' if tls.key else ''}: no certificate with a key that is not encrypted",
-            hint="give --cert the certificate chain and --key its private key, in PEM, not encrypted",
+            f"{tls.cert}{f' and {tls.key}' if tls.key else ''}: no certificate with a key, or the key is encrypted",
+            hint="give --cert the certificate chain and --key its unencrypted private key, both in PEM",
         ) from None
     except OSError as error:
         raise InputError(f"{tls.cert}: {reason_of(error)}", hint="give --cert and --key PEM files") from None

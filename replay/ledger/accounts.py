@@ -26,7 +26,7 @@ _OUTCOMES_OF = {
     account: [AT[outcome.counter] for outcome in catalog.OUTCOMES if outcome.account == account]
     for account in ("ok", "error", "timeout", "unsent")
 }
-"""By account, the columns of the counters of its outcomes."""
+"""For each account, the indices of its outcomes' counters."""
 
 _LARGEST = [counter.name for counter in catalog.COUNTERS if counter.kind == "longest"]
 COUNTED = ("planned", "sent", "ok", "error", "timeout", "in_flight")
@@ -56,7 +56,8 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of the accounts, by reason, outcome or status class.
 
-    `warm_up` counts the planned requests that are in no histogram. `resent` counts the requests that were sent twice.
+    `warm_up` counts the planned requests that are in no histogram. `resent` counts sends that were repeated on a new
+    connection, because the target had closed an idle one.
     """
 
     unsent: dict[str, int] = {}
@@ -102,10 +103,7 @@ def unsent_of_target(words: np.ndarray) -> int:
 
 
 class Unbalanced(Exception):
-    """The accounts do not balance, which is a bug in replay.
-
-    The message has the sums.
-    """
+    """The accounts do not balance, which is a bug in replay."""
 
 
 def sum_counters(counters: Sequence[np.ndarray]) -> dict[str, int]:
@@ -130,7 +128,7 @@ def balance(
     """Sum the lanes' counters and check both identities.
 
     Raises Unbalanced if they do not hold. If `killed`, each lane may have stopped between two counters of one
-    request. Such a request is counted as `in_flight`, or as unsent (interrupted) if it was planned but never sent.
+    request, which `settled` then assigns to one account.
     """
     words = [np.array(lane, np.int64) for lane in counters]
     if killed:
@@ -158,8 +156,9 @@ def balance(
 def settled(words: np.ndarray) -> np.ndarray:
     """Return the counters of a killed lane after the request that was being counted is assigned to one account.
 
-    The counters by outcome decide; for unsent requests, the counters by reason. Raises Unbalanced if more than one
-    request is inconsistent.
+    The counters by outcome decide; for unsent requests, the counters by reason. A request without either is
+    `in_flight` if it was sent, and otherwise unsent (interrupted). Raises Unbalanced if more than one request is
+    inconsistent.
     """
     by_outcome = {account: int(words[columns].sum()) for account, columns in _OUTCOMES_OF.items()}
     counted = {account: int(words[AT[account]]) for account in ("ok", "error", "timeout")} | {
@@ -178,7 +177,7 @@ def settled(words: np.ndarray) -> np.ndarray:
     words[AT["in_flight"]] = int(words[AT["sent"]]) - ended
     missing = int(words[AT["planned"]]) - int(words[AT["sent"]]) - counted["unsent"]
     if missing < -1:
-        raise Unbalanced(f"a lane sent {-missing} requests more than were planned")
+        raise Unbalanced(f"a lane counts {-missing} more requests as sent or unsent than as planned")
     if missing >= 0:
         words[AT["unsent_interrupted"]] += missing
     else:

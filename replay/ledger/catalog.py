@@ -101,8 +101,8 @@ WITH_TLS, WITH_CONSUMER = "where TLS made any", "where a Kafka consumer ran"
 class Histogram:
     """A histogram over all routes, in nanoseconds at 3 digits; `response` and `service` exist by route as well, at 2.
 
-    `formula` and `of` define what is recorded for which requests; `words` is its meaning. If `only` is set, other
-    runs do not have it in run.json. With `closed_loop`, a closed loop has it as well. With `each_second`, the logs
+    `formula` and `of` define what is recorded for which requests; `words` is its meaning. `only` is the condition under
+    which run.json has it. With `closed_loop`, a closed loop has it as well. With `each_second`, the logs
     have its growth per second, and the timeline its `figures`. `title` is its row in reports; a histogram without one
     is not shown. With `slo`, objectives and comparisons may use it, by name or `alias`. With `net`, it excludes
     delays of the generator, and is in `generator.delays` of run.json. With `logged_empty`, totals.hlog has it even if
@@ -128,7 +128,7 @@ class Histogram:
     def __post_init__(self) -> None:
         if self.each_second and self.only not in ("", WITH_TLS, WITH_CONSUMER):
             raise ImportError(
-                f"{self.tag}: a run cannot know at its start that it records it: drop each_second"
+                f"{self.tag}: a run cannot know at its start whether it records this histogram: drop each_second"
             )
         if self.figures and not self.each_second:
             raise ImportError(f"{self.tag}: figures of a second need each_second")
@@ -153,11 +153,11 @@ OUTCOMES = (
     ),
     Outcome("5xx", "a complete response with such a status"),
     Outcome("refused", "the connection was refused, or the address could not be reached", retryable=True),
-    Outcome("reset", "RST, before the response or in it", retryable=True),
+    Outcome("reset", "the peer reset the connection (RST) before the response was complete", retryable=True),
     Outcome("truncated", "the peer closed (FIN) before the response was complete", retryable=True),
     Outcome(
         "malformed",
-        "not HTTP/1.x (another major version included), over a limit, or a status outside 200-599",
+        "the response is not HTTP/1.x, exceeds a limit, or has a status outside 200-599",
         retryable=True,
     ),
     Outcome(
@@ -180,7 +180,7 @@ OUTCOMES = (
 )
 
 UNSENT_REASONS = (
-    UnsentReason("max_wait", "it waited `max_wait` for a connection"),
+    UnsentReason("max_wait", "it waited `max_wait` to be sent"),
     UnsentReason("interrupted", "it was due but not sent when the run was stopped"),
     UnsentReason("limit", "the wait queue was full, and this was its oldest request"),
     UnsentReason("capture", "it takes a captured value that its client does not have"),
@@ -214,16 +214,19 @@ COUNTERS = (
     Counter("closed_by_target", "connections that the target closed"),
     Counter("open", "open connections", "level"),
     Counter("open_max", "the most connections that were open at once", "most"),
-    Counter("waiting", "requests that wait for a connection", "level"),
+    Counter("waiting", "requests that wait to be sent", "level"),
     Counter("waiting_max", "the most requests that waited at once", "most"),
-    Counter("cap_bound", "requests that waited because the cap on connections was reached"),
+    Counter(
+        "cap_bound",
+        "requests that waited, and idle connections that were closed, because the cap on connections was reached",
+    ),
     Counter("idle_closed", "connections closed after `idle_timeout`"),
     Counter("attempts", "sends begun, retries and `resent` included"),
     Counter("retries", "sends begun after the first one of a request"),
     Counter("retried", "requests with a retry"),
-    Counter("retries_denied", "retries for which no budget or no row was left"),
+    Counter("retries_denied", "retries for which no budget or no space in the wait queue was left"),
     Counter("underruns", "requests that were prepared after they were due"),
-    Counter("routes_merged", "requests recorded as `other` because the arena was full"),
+    Counter("routes_merged", "pairs of route and outcome recorded as `other` because the arena was full"),
     Counter("slots_used", "slots of the arena in use", "level"),
     Counter("informational", "informational responses (1xx), which are skipped"),
     Counter("answers_cut", "responses that were longer than captures and checks read"),
@@ -261,18 +264,18 @@ HISTOGRAMS = (
         metric="replay_lateness_seconds",
     ),
     Histogram(
-        "wait.all", "for a connection, or the client's last request", "sent - taken", "requests sent",
+        "wait.all", "for a connection, or for the client's previous request", "sent - taken", "requests sent",
         each_second=True, figures=("p99",), title="wait", slo=True,
     ),
     Histogram(
-        "wait.order", "part of wait: the client's last request", "ready - taken", "requests that waited for it",
+        "wait.order", "part of wait: for the client's previous request", "ready - taken", "requests that waited for it",
         only="where clients are in order", title="wait.order", slo=True, logged_empty=True,
     ),
     Histogram(
-        "wait.queue", "part of wait: a connection becoming free", "sent - ready",
+        "wait.queue", "part of wait: for a connection to become free", "sent - ready",
         "requests sent on a connection used before",
     ),
-    Histogram("wait.connect", "part of wait: a new connection", "sent - ready", "requests sent on a new connection"),
+    Histogram("wait.connect", "part of wait: for a new connection", "sent - ready", "requests sent on a new connection"),
     Histogram(
         "service.all", "time that the target took", "done - sent", "requests sent",
         closed_loop=True, each_second=True, figures=("p50", "p99"), title="service", slo=True,
@@ -295,7 +298,7 @@ HISTOGRAMS = (
         only=WITH_CONSUMER, each_second=True, figures=("p50", "p99"), title="end to end", slo=True, consumed="were consumed",
     ),
     Histogram(
-        "answer.all", "from due to its answer consumed", "answer consumed - due", "records answered (Kafka)",
+        "answer.all", "from due until its answer was consumed", "answer consumed - due", "records answered (Kafka)",
         only=WITH_CONSUMER, each_second=True, figures=("p50", "p99"), title="answer", slo=True, consumed="were answered",
     ),
     Histogram(

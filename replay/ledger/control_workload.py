@@ -1,7 +1,7 @@
 """Measures a fixed piece of work, whose duration shows how fast this machine is.
 
 Trends over many runs use it as a covariate, because machines differ and drift. It is measured before the load, never
-during it, and at most once for each machine, boot and day.
+during it. If the value can be kept, it is measured once for each machine, boot and day.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ def delayed(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 def unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
     """Return a finding if responses had arrived well before the generator read them.
 
-    Because of that time the target appears slower than it is. What counts is the effect on the response time; in a
-    closed loop, which has no response time, the effect on the service time.
+    The target then appears slower than it is. What counts is the effect on the response time; in a closed loop, which
+    has no response time, the effect on the service time.
     """
     latency, net = figures.response, figures.response_arrived
     if latency is None:

@@ -17,8 +17,8 @@ from .percentiles import rank
 class RunHistogram(HdrHistogram):  # type: ignore[misc]
     """Nanoseconds of a run, as an `hdrh.histogram.HdrHistogram`.
 
-    Its percentiles are those of the run's reports. They follow Java's rule, where the package itself rounds and may
-    differ by a rank.
+    Its percentiles are those of the run's reports, which follow Java's rule. The package itself rounds, and may differ
+    by a rank.
     """
 
     def __init__(self, histogram: Histogram, stated: Callable[[int], int] = int) -> None:

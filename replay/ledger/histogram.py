@@ -106,7 +106,7 @@ class Histogram:
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
         """Return the value at each percentile (0 to 100; 0 is the minimum).
 
-        It is the highest value that the same counter holds. If the histogram is empty, all are 0.
+        Above 0 it is the highest value that its counter holds. If the histogram is empty, all are 0.
         """
         count = self.count
         values = values_at(self.counts, self.layout.half, count, percentiles)
@@ -129,7 +129,7 @@ class Histogram:
         return self._lowest_at(int(used[-1])) + self._width_at(int(used[-1])) - 1 if used.size else 0
 
     def mean_and_deviation(self) -> tuple[float, float]:
-        """Return mean and standard deviation, computed from the middle value of each counter; 0.0 if it is empty."""
+        """Return mean and standard deviation, computed from the middle values of counters; both 0.0 if it is empty."""
         used = np.flatnonzero(self.counts)
         if not used.size:
             return 0.0, 0.0
@@ -235,7 +235,9 @@ def _decode_inner(packed: bytes, expected: int, *, is_cut: bool) -> Histogram:
         raise ValueError(f"the compressed part is damaged ({error})") from None
     is_words = expected != _V2
     if not stream.eof and not (is_cut and is_words):
-        raise ValueError("the compressed part is damaged (it does not end, or holds more than its range has)")
+        raise ValueError(
+            "the compressed part is damaged (it does not end, or holds more than its range allows)"
+        )
     if length is not None and not is_cut:
         body = _payload(body, length, header.size)
     return Histogram(_words(body, cookie, layout, is_cut) if is_words else _zigzag(body, layout), layout)
@@ -275,8 +277,8 @@ The missing 8 bytes hold a checksum and the end of the stream.
 def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray:
     """Decode the payload of V0 and V1: big-endian counters of one size.
 
-    If 8 bytes are missing at the end, the lost counters can only be zeros, namely the highest ones of a wide range.
-    Raises ValueError if the last counters before the cut are not zero, because others may have followed.
+    With `is_cut`, the last 8 bytes are missing, and the lost counters are taken as zeros. Raises ValueError if the
+    counters before the cut are not zero, because others may have followed, or if the payload does not fit.
     """
     word = (cookie & _WORD_BITS) >> 4 & 0xE
     if word not in (2, 4, 8):
@@ -293,7 +295,7 @@ def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray
 
 def _refused(cookie: int) -> ValueError:
     if cookie in _COOKIES_OF_DOUBLES:
-        return ValueError("it is a histogram of doubles; log integers (ns, us or ms) instead")
+        return ValueError("it is a histogram of doubles; write one of integers (ns, us or ms) instead")
     return ValueError(f"it is not an HDR histogram (cookie {cookie & 0xFFFFFFFF:#x})")
 
 

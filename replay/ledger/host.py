@@ -34,7 +34,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters of the machine at one instant; null if the kernel does not report them."""
+    """Counters of the machine at one instant, each None if the kernel does not report it."""
 
     at_ns: int
     throttled_ns: int | None = None

@@ -65,9 +65,9 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """The figures that the verdict is based on.
 
-    A figure that may be None is None if it is unknown. A closed loop has no lateness. The `_net` latencies exclude the
-    generator's delays; `response_arrived` excludes the time for which a response lay unread. They are None if the
-    engine does not measure them.
+    A figure that may be None is None if it is unknown. A closed loop has neither lateness nor response times. The
+    `_net` latencies exclude the generator's delays; `response_arrived` excludes the time for which a response lay
+    unread. They are None if the engine does not measure them.
     """
 
     planned: int

@@ -1,4 +1,4 @@
-"""Findings about runs that measured nothing, the generator's own errors, and CPU time that others took."""
+"""Findings about incomplete runs, the generator's own errors and underruns, and CPU time that others took."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .verdicts import Reason, Verdict, above_share
 def incomplete(figures: Figures) -> list[Reason]:
     """Return a finding for each reason why a run measured nothing or lost data.
 
-    The reasons are accounts that do not balance, a lost lane, and a plan without requests.
+    The reasons are accounts that do not balance, lost lanes, and that no request was due.
     """
     found = []
     if figures.imbalance:
@@ -38,7 +38,7 @@ def incomplete(figures: Figures) -> list[Reason]:
                 code="EMPTY",
                 verdict="INVALID",
                 message="no request was due",
-                advice="check the source, the window and the filters: --dry-run shows what they leave to send",
+                advice="check the source, the window and the filters: --dry-run shows how many requests remain",
             )
         )
     return found
@@ -92,9 +92,9 @@ def kept_from_running(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 def contended(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Return a finding if other programs ran on the lanes' cores.
+    """Return a finding if a lane waited too long for a CPU, usually because other programs ran on its core.
 
-    Most of that time lies between the arrival of a response and its reading, where lateness does not show it. The
+    Most of these waits lie between the arrival of a response and its reading, where lateness does not show them. The
     target then appears slower than it is.
     """
     delay = figures.run_delay
@@ -112,8 +112,8 @@ def contended(figures: Figures, limits: ValidityLimits) -> list[Reason]:
                 Reason(
                     code="CPU_CONTENDED",
                     verdict=verdict,
-                    message=f"a lane waited {format_latency(delay.mean_ns)} for a CPU on average, "
-                    f"{share_of_latency:.0%} of the p50 latency, and {delay.share:.0%} of the time that it had work",
+                    message=f"a lane waited {format_latency(delay.mean_ns)} for a CPU on average"
+                    f" ({share_of_latency:.0%} of the p50 latency), for {delay.share:.0%} of the time in which it had work",
                     advice="stop what else runs on the generator's cores, or pin it elsewhere (taskset)",
                 )
             ]

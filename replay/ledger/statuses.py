@@ -57,7 +57,7 @@ class StatusCount(NamedTuple):
 
     @property
     def differing(self) -> int:
-        """Number of requests that got a worse status than recorded."""
+        """Number of requests with a worse status: `worse`, and `unknown_4xx` if that is more than half of `unknown`."""
         return self.worse + (self.unknown_4xx if 2 * self.unknown_4xx > self.unknown else 0)
 
     @property
@@ -69,7 +69,7 @@ class StatusCount(NamedTuple):
 class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Responses compared with the recording, without the warm-up; `StatusCount` explains the counts.
 
-    `share` is the share of requests with a status worse than recorded. `failed` is set if it exceeds 50% and no
+    `share` is the share of requests with a worse status (`differing`). `failed` is set if it exceeds 50% and no
     objective limits it instead.
     """
 
@@ -83,7 +83,7 @@ class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def count_statuses(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, StatusCount]:
-    """Return the statuses by route, summed over lanes, without routes that have no request.
+    """Return the statuses of each route with requests, summed over lanes.
 
     `names` are the routes in the order of the rows of the lanes' memory.
     """
@@ -143,13 +143,13 @@ def reason_of(
     if worst:
         named = [f"{name} ({format_share(count.share)})" for name, count in worst[:ROUTES_NAMED]]
         more = f" and {len(worst) - ROUTES_NAMED} more" if len(worst) > ROUTES_NAMED else ""
-        message += f"; more than half of the requests of {', '.join(named)}{more}"
+        message += f"; more than half on {', '.join(named)}{more}"
     return Reason(
         code=STATUS_DIFFERS,
         verdict="SUSPECT",
         message=message,
         advice="latencies of refusals mean little: check the target, its data and credentials (docs/sessions.md),"
-        f" or accept it: {ACCEPT}",
+        f" or accept these statuses: {ACCEPT}",
     )
 
 

@@ -41,7 +41,7 @@ def judge(figures: Figures, limits: ValidityLimits = _DEFAULT) -> Validity:
 def worst_of(judged: Sequence[tuple[str, Validity]]) -> Validity:
     """Return the verdict on a run with several targets.
 
-    A finding that not all targets share names its target.
+    The message of a finding begins with the target, unless all targets have the same finding.
     """
     if len(judged) == 1:
         return judged[0][1]

@@ -138,7 +138,7 @@ class _Lane:
             await self._sleep()
 
     async def _sleep(self) -> None:
-        """Sleep until the next due time or deadline, or until woken."""
+        """Sleep until the next due time, deadline, retry or heartbeat, or until woken."""
         now = time.monotonic_ns()
         self._counters[C.loops] += 1
         shared.write_word(self._metrics.control, Control.HEARTBEAT_NS, now)
@@ -171,7 +171,8 @@ class _Lane:
     def _take_due(self) -> None:
         """Take due requests, and set the next due time.
 
-        At most TAKEN_AT_ONCE are taken, so that the connections' tasks can run.
+        At most TAKEN_AT_ONCE are taken, so that the connections' tasks can run. In a closed loop none is taken here:
+        the loop only starts when its first request is due.
         """
         feed = self._feed
         until, tail = feed.taken + TAKEN_AT_ONCE, feed.tail
@@ -231,7 +232,7 @@ class _Lane:
         self._records.unsent(job, reason)
 
     def _expire(self) -> None:
-        """Give up requests that waited longer than max_wait."""
+        """Give up requests that have waited for max_wait."""
         now = time.monotonic_ns()
         while (job := self._waiting.oldest) is not None and job.since_ns + self._spec.max_wait_ns <= now:
             self._give_up(job, C.unsent_max_wait)
@@ -239,8 +240,8 @@ class _Lane:
     def _drain(self) -> None:
         """Stop taking and retrying requests, but let those in flight finish.
 
-        Requests that are due by now count as planned and unsent, as do the waiting ones. Requests in back-off
-        end with the result of their last attempt.
+        Requests that are due or waiting and were never attempted count as planned and unsent. Requests that wait
+        for a retry end with the result of their last attempt.
         """
         now = time.monotonic_ns()
         tail = self._feed.tail
@@ -257,7 +258,7 @@ class _Lane:
         self._next_due_ns = FAR_NS
 
     def _wanted(self, owner: int) -> int:
-        """Count the requests that could be attempted now if one of these connections were free."""
+        """Count the requests that could be attempted now if a connection of this owner were free."""
         if self._draining or not self._started:
             return 0
         if self._spec.closed_loop:
@@ -298,7 +299,7 @@ class _Lane:
                 self._waiting.unserved.pop(owner, None)
 
     def _serve_owner(self, owner: int) -> bool:
-        """Serve the requests that wait for these connections; False if the lane's connection limit prevents that."""
+        """Serve the requests that wait for an owner's connections; False if the lane's connection limit prevents it."""
         owned = self._pool.of(owner)
         most = self._spec.client_connections if self._per_client else self._spec.connections
         while self._wanted(owner) > 0:
@@ -347,7 +348,7 @@ class _Lane:
     async def _idle(self, worker: Worker) -> Job | None:
         """Wait on the stack of free connections, and return the next request.
 
-        None if the connection ended meanwhile.
+        None if the connection ended meanwhile, or if no request was left when it was woken.
         """
         self._pool.push_idle(worker)
         with trio.move_on_after(self._idle_timeout_s) as patience:
@@ -374,7 +375,7 @@ class _Lane:
         return failure
 
     def _fail_next(self, owner: int, failure: int) -> None:
-        """Fail the next waiting request after a failed connect."""
+        """Record a failed connect as an attempt of the next waiting request."""
         job = self._next_job(owner)
         if job is not None:
             self._record(job, Outcome(failure=failure))
@@ -451,7 +452,7 @@ class _Lane:
             self._end(job, outcome, self._polls.unread_ns(time.monotonic_ns()))
 
     def _may_retry(self, job: Job, outcome: Outcome) -> bool:
-        """Return whether a request is retried. A retry that the budget denies is counted."""
+        """Return whether a request is retried. A retry that is due but denied is counted."""
         if self._draining or not self._retries.asks(job, outcome):
             return False
         is_granted = self._retries.grant()
@@ -459,7 +460,7 @@ class _Lane:
         return is_granted
 
     def _try_again(self) -> None:
-        """Queue requests whose back-off has ended, ahead of other requests of their client."""
+        """Queue and serve requests whose back-off has ended, ahead of all that wait for the same connections."""
         now = time.monotonic_ns()
         while (job := self._retries.pop_due(now)) is not None:
             job.request.forget_answer()

@@ -43,7 +43,7 @@ class FeedReader:
 
     @property
     def next_due_ns(self) -> int:
-        """When the next entry is due. Valid only if there is a published entry."""
+        """When the next entry is due. Valid only while an entry is published that was not taken."""
         return int(self._entries[self.taken % self._size]["due_ns"])
 
     def take_up(self) -> Job:

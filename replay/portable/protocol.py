@@ -81,7 +81,7 @@ class Request:
 
     @property
     def is_idempotent(self) -> bool:
-        """Whether the request may be sent again if a reused connection was closed."""
+        """Whether the request may be sent more than once: on a new connection, or as a retry."""
         return bool(self.flags & IDEMPOTENT)
 
 
@@ -108,7 +108,7 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """The index in `replay_native.ledger.lane_metrics.OUTCOMES`."""
+        """The index in `replay_native.ledger.lane_metrics.OUTCOMES`; MALFORMED for a status outside 200 to 599."""
         if self.failure:
             return self.failure
         whole = self.status // 100 - 2
@@ -171,7 +171,7 @@ class Transport(ABC):
     async def connect(self, client: int) -> Connection:
         """Connect for a recorded client, or make a shared connection (-1).
 
-        OSError if that fails; its errno decides the outcome of the waiting request.
+        OSError if that fails; the error decides the outcome of the waiting request.
         """
 
     def fill_in(self, request: Request) -> bool:
@@ -186,7 +186,7 @@ class Transport(ABC):
         """Handle the end of a request, after its last attempt."""
 
     def sent_again(self, request: Request, tries: int, *, resent: bool) -> None:  # noqa: B027
-        """Prepare a request that was sent before for being sent again.
+        """Prepare a request for another send.
 
         `tries` is the number of its attempt. `resent` means that the same attempt is repeated on a new
         connection.

@@ -29,7 +29,7 @@ class Retries:
         return self._backing_off[0][0] if self._backing_off else None
 
     def earn(self) -> None:
-        """Add to the budget the share of a retry that each first attempt earns."""
+        """Increase the budget for a first attempt, which earns a share of a retry."""
         if self._retry is not None:
             self._tokens_ppm = min(self._tokens_ppm + self._retry.budget_ppm, self._retry.burst_ppm)
 

@@ -10,7 +10,7 @@ from replay_native.ledger.lane_metrics import LaneMetrics
 
 
 class Turns:
-    """Returns the addresses in use of a lane's address table in rotation.
+    """Returns the addresses that a lane's table has in use, in rotation.
 
     With `ask`, the name is looked up for each connection, and the row that the lookup returns is used instead.
     """

@@ -1,4 +1,4 @@
-"""The portable engine's wait queue: requests taken from the feed but not yet attempted, and their order."""
+"""The portable engine's wait queue: requests that wait for their first attempt or a retry, and their order."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Waiting:
         return len(self._by_age)
 
     def ready(self, owner: int) -> int:
-        """Return how many requests wait only for one of these connections."""
+        """Return how many requests wait only for a connection of this owner."""
         return len(self._ready.get(owner, ()))
 
     @property
     def oldest(self) -> Job | None:
-        """The request that has waited longest, for any reason."""
+        """The request that has waited longest, for any reason; None if no request waits."""
         return next(iter(self._by_age), None)
 
     def add(self, job: Job) -> None:

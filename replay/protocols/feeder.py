@@ -1,4 +1,4 @@
-"""Keeps every lane's feed filled some seconds ahead of time, in constant memory."""
+"""Keeps every lane's feed filled ahead of time, in constant memory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Feeder:
 
     In a run with several targets, `first_seq` and `first_route` are added to this target's sequence and route
     numbers. `cut` numbers the rows if the protocol assigns them to lanes (see `ProtocolAdapter`). `fed` is set
-    when the first AHEAD_NS of the run are in the rings, when the rings are full, or when the schedule has ended.
+    when the first AHEAD_NS of the run are in the rings, when the rings are full, or when feeding has ended.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Feeder:
         """Returns an instant; rows that are due later are not fed for now."""
 
     async def run(self, start_ns: int) -> None:
-        """Feed until the schedule ends, or up to `stop_ns`; then mark the end of every feed."""
+        """Feed until the schedule ends or `stop_at` is called, then mark the end of every feed."""
         async with aclosing(self._schedule.arriving()) as batches:
             async for arrived in batches:
                 batch = self._numbered(arrived)
@@ -105,7 +105,7 @@ class Feeder:
         return [int(count) for count in counts]
 
     def stop_at(self, stop_ns: int) -> None:
-        """Feed no rows that are due after this instant."""
+        """Stop feeding. Requests that are due by `stop_ns` and were not fed are counted as unsent."""
         self.stop_ns = stop_ns
         self._schedule.stop()
 

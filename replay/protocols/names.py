@@ -46,8 +46,9 @@ def check_target(schedule: Schedule, found: Found) -> None:
 async def follow_name(schedule: Schedule, found: FoundName, *, by_tcp: bool = True) -> NameWatch:
     """Return the watch that follows the name during the run, with the addresses to use at its start.
 
-    One connection is tried for each of IPv4 and IPv6; if only one family works, the addresses of the other are left
-    out. TargetError if neither works. Without `by_tcp` no connection is tried. At most ADDRESSES_MAX are used.
+    The addresses of each family (IPv4, IPv6) are tried until one accepts a connection; if only one family works, the
+    addresses of the other are left out. TargetError if neither works. Without `by_tcp` no connection is tried. At most
+    ADDRESSES_MAX addresses are used.
     """
     scenario, target = schedule.scenario, found.target
     there = places(found.answer, target.port)

@@ -64,8 +64,8 @@ class TargetPlan(ABC):
     async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
         """Connect, and create the adapter of the run.
 
-        `first_route` is the number of this target's first route in the run. TargetError, LimitError or
-        UsageError if the target cannot or may not be used.
+        `first_route` is the number of this target's first route in the run. ReplayError if the target cannot or
+        may not be used.
         """
 
 
@@ -82,7 +82,7 @@ class Protocol(ABC):
     """Whether responses have HTTP statuses, which can be compared with the recorded ones."""
 
     has_one_lane: bool = False
-    """Whether a run has one lane for each target, whatever `threads` says."""
+    """Whether each process of a run has one lane for each target, whatever `threads` says."""
 
     refuses: Mapping[str, str] = MappingProxyType({})
     """Settings that a first target of this protocol cannot use, by key, each with the reason."""
@@ -104,8 +104,8 @@ class Protocol(ABC):
         """
         scheme = scenario.target.partition(":")[0].lower()
         raise UsageError(
-            f"--cluster supports HTTP and Kafka targets, and the target is {scheme}",
-            hint="run it without --cluster",
+            f"--cluster supports HTTP and Kafka targets, but the target is {scheme}",
+            hint="run without --cluster",
         )
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The routes of a run whose target keeps the routes of the trace."""
+"""The routes of a run, for protocols that keep the routes of the trace."""
 
 from __future__ import annotations
 

@@ -23,13 +23,13 @@ def load_scenario(
 ) -> Scenario:
     """Read a scenario as `replay.settings.file.load` does, and check its targets.
 
-    UsageError also if a further target is invalid, or if the protocol of the first target refuses a setting.
+    UsageError also if the URL of a target is invalid, or if the protocol of the first target refuses a setting.
     """
     return load(path, flags, names, and_check=check_targets)
 
 
 def check_targets(scenario: Scenario, name_of: Callable[[str], str]) -> None:
-    """Raise UsageError if a further target is invalid, or if the first one cannot use a setting."""
+    """Raise UsageError if a target of [[also]] is invalid, or if the first target cannot use a setting."""
     for index, also in enumerate(scenario.also):
         try:
             parse_target(also.target)

@@ -62,7 +62,7 @@ class TrioConnection(Connection):
     """One connection of the pool, made without arguments and then connected. It sends one request at a time."""
 
     async def connect(self, address: Address) -> None:
-        """Connect to the address. OSError if that fails; its errno decides the outcome of the waiting request."""
+        """Connect to the address. OSError if that fails; the error decides the outcome of the waiting request."""
 
     @abstractmethod
     async def send(self, request: Request) -> Outcome:
@@ -112,9 +112,10 @@ Render = Callable[[Row], bytes]
 class TrioProtocol(Protocol):
     """A protocol in plain Trio, for targets `SCHEME://HOST[:PORT]`.
 
-    `connection` makes a connection that is not connected yet. With `has_statuses`, outcomes have statuses like
-    those of HTTP, which are compared with the recorded ones. With `is_idempotent`, a request is resent once if
-    a reused connection closes without a response. Without `by_tcp` no TCP connection is tried before the run.
+    Without a `default_port` a URL must have a port. `connection` makes a connection that is not connected yet. With
+    `has_statuses`, outcomes have statuses like those of HTTP, which are compared with the recorded ones. With
+    `is_idempotent`, a request is resent once if a reused connection closes without a response. Without `by_tcp` no
+    TCP connection is tried before the run.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class _RowRenderer:
         self._has_statuses = protocol.has_statuses
 
     def typical_bytes(self) -> int:
-        """Estimate the bytes of a request from the first rows, to size a feed."""
+        """Return twice the mean size of the first requests, at least 64 bytes, to size a feed."""
         rows = ((batch, number) for batch in self._schedule.batches() for number in range(len(batch)))
         sizes = [len(self._render(self._row(*place))) for place in islice(rows, SAMPLE_ROWS)]
         return max(64, 2 * sum(sizes) // max(len(sizes), 1))

@@ -12,7 +12,7 @@ from replay.shown import without_user
 def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Target:
     """Parse a URL. UsageError if it is invalid.
 
-    Without a `default_port` the URL must contain one. `no_user` is the hint for a URL that contains a user
+    Without a `default_port` the URL must contain a port. `no_user` is the hint for a URL that contains a user
     name.
     """
     example = f"write {scheme_of(url)}://HOST:PORT/PATH"
@@ -23,7 +23,9 @@ def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Targe
         raise UsageError(without_user(f"the target {url!r}: {error}"), hint=example) from None
     if not host or not sendable(url):
         raise UsageError(
-            without_user(f"the target {url!r} is not a URL with a host and only visible ASCII characters"),
+            without_user(
+                f"the target {url!r} is not a URL: it has no host, or a character besides visible ASCII"
+            ),
             hint=example,
         )
     if parts.username is not None or parts.password is not None:

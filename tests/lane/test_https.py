@@ -234,7 +234,7 @@ def test_files_that_are_not_what_they_were_given_for(authority: Authority, tmp_p
         ({"ca": "/no/such.pem"}, "/no/such.pem: no such file"),
         ({"ca": str(empty)}, "holds no certificates"),
         ({"cert": "/no/such.pem"}, "there is no such file"),
-        ({"cert": str(first.cert), "key": str(second.key)}, "is not the one of the certificate"),
+        ({"cert": str(first.cert), "key": str(second.key)}, "does not belong to the certificate"),
         ({"cert": str(first.cert), "key": str(empty)}, "no certificate with a key"),
     )
     for given, words in cases:

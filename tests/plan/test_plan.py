@@ -338,9 +338,7 @@ def test_sockets_that_this_machine_does_not_have_are_refused(
     check_sockets(schedule.plan, schedule.scenario, 1)
     monkeypatch.setattr(sizing, "PORT_RANGE", tmp_path / "range")
     (tmp_path / "range").write_text("1000\t1199\n")
-    with pytest.raises(
-        LimitError, match=r"300 clients .* this machine has 200 of them to 1 address"
-    ) as caught:
+    with pytest.raises(LimitError, match=r"300 clients .* this machine has 200 for 1 address") as caught:
         check_sockets(schedule.plan, schedule.scenario, 1)
     assert "ip_local_port_range" in str(caught.value.hint)
     check_sockets(schedule.plan, schedule.scenario, 2)

@@ -121,4 +121,4 @@ def test_a_run_over_many_machines_is_refused_since_nothing_says_how_to_cut_it(tm
     how = ("--target", "echo://127.0.0.1:9", "--cluster", "local:2", "-o", tmp_path / "run")
     done = command(env, "run", trace.path, *how)
     assert done.returncode == 2, done.stderr
-    assert "--cluster supports HTTP and Kafka targets, and the target is echo" in done.stderr
+    assert "--cluster supports HTTP and Kafka targets, but the target is echo" in done.stderr

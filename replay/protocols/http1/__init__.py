@@ -3,7 +3,7 @@
 The registry finds `protocol`; `adapter` connects it to a run. `render_rules` turns a scenario into a
 `render.RenderSpec`, which `renderer` uses to write due rows; `templates` and `recorded_headers` are parts of
 `RenderSpec`. `session_spec` holds captures and checks. `probe` makes a first handshake, and `auth` runs the auth
-command. Native lanes send through `replay.lane.native`; `portable` is the same for the portable engine.
+command. Native lanes send with `replay.lane.native`, and portable lanes with `portable`.
 """
 
 from .protocol import Http1

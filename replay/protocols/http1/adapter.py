@@ -84,7 +84,7 @@ class HttpPlan(TargetPlan):
 
 
 async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
-    """Prepare a run against HTTP. TargetError, LimitError or UsageError if the target cannot be used."""
+    """Prepare a run against HTTP. ReplayError if the target, a TLS file or the auth command cannot be used."""
     schedule, scenario = plan.schedule, plan.schedule.scenario
     assert isinstance(plan.found, FoundName)
     followed = await follow_name(schedule, plan.found)
@@ -141,7 +141,7 @@ async def failed_handshakes(
     failed = sum(int(spec.metrics.counters[C.handshakes_failed]) for spec in specs)
     if not failed or tls is None:
         return []
-    result = "one more after the run got no answer"
+    result = "one more after the run got no connection or no answer"
     with trio.move_on_after(ONE_MORE_S):
         try:
             peer = await shake_hands(name.addresses, tls, authority)

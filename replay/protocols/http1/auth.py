@@ -43,7 +43,8 @@ class Authoriser:
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
         """Run the command at each interval until cancelled, and call `put` with each new header line.
 
-        After a failure the last good header stays, and the command runs again after the next interval.
+        Returns at once without an interval. After a failure the last good header stays, and the command runs again
+        after the next interval.
         """
         if not self._auth.refresh_ns:
             return
@@ -63,7 +64,7 @@ class Authoriser:
         return [
             Note(
                 "AUTH_STALE",
-                f"the auth header could not be refreshed, {times}: {self._why}; the last good one was sent",
+                f"refreshing the auth header failed {times}: {self._why}; the last good header was sent",
             )
         ]
 
@@ -151,7 +152,7 @@ def _split(command: str) -> list[str]:
         words = shlex.split(command)
     except ValueError as error:
         raise UsageError(
-            f"auth.command: {error}", hint="close each quote, and let no backslash be the last character"
+            f"auth.command: {error}", hint="close each quote, and do not end the command with a backslash"
         ) from None
     if not words:
         raise UsageError("auth.command: it is empty", hint="give a program that prints the token")

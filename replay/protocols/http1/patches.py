@@ -1,4 +1,4 @@
-"""Puts values into recorded requests: [[set]] rules for fields of bodies, parameters and single headers.
+"""Puts values into recorded requests: [[set]] rules for fields of bodies, parameters, paths and recorded headers.
 
 Each recorded body, target or header set that a rule changes becomes a template, which is made once before the run.
 """
@@ -25,7 +25,7 @@ RECORDED_SEGMENT = "{*}"
 """A segment of a path that stays as recorded."""
 
 PATCHED_BYTES_MAX = 1 << 30
-"""Memory limit for the templates of recorded bodies, and as much for those of targets and of headers."""
+"""Memory limit for the templates of recorded bodies. Those of targets and those of headers have the same limit."""
 
 Heads = Callable[[int, frozenset[int]], Template]
 """Returns the template of a route's headers, given the route and the rules for recorded headers that apply."""
@@ -180,8 +180,8 @@ class _Patcher:
     def _value(self, value: str, encode: Encode) -> list[Part]:
         """Return the parts of a value, encoded for its place.
 
-        In place of a JSON value without quotes, a single captured value is written as a JSON value, and any
-        other text in quotes.
+        In place of a JSON value without quotes, a single `{name}` is written as a JSON value, and any other text in
+        quotes. A generated value is written in quotes, too, unless it replaces a number.
         """
         if encode not in ("json", "json_value"):
             return list(parse_template(value.encode(), self._values, encode))
@@ -257,7 +257,10 @@ def needs_patches(rules: Sequence[RuleOfRoute], values: Values) -> bool:
 def make_patches(
     requests: Requests, rules: Sequence[Sequence[RuleOfRoute]], values: Values, heads: Heads
 ) -> Patches:
-    """Make the templates of single requests. UsageError if a rule changes no request of its routes."""
+    """Make the templates of single requests.
+
+    UsageError if a rule changes no request of its routes, LimitError if the templates are too large.
+    """
     routes = np.array([needs_patches(of_route, values) for of_route in rules], bool)
     if not routes.any():
         return Patches()

@@ -41,7 +41,8 @@ async def shake_hands(addresses: Sequence[Address], tls: Tls | None, authority: 
     """Make a TLS handshake with the first address that accepts a connection, and describe its server.
 
     Returns None for a plain target, or if no address accepts a connection. `authority` is the target's host and
-    port, as the user wrote them. TargetError if the handshake fails, or if a plain target speaks TLS.
+    port, as the user wrote them. TargetError if the handshake fails, or if a plain target speaks TLS on a port that
+    is usual for it.
     """
     for address in addresses:
         try:
@@ -156,7 +157,7 @@ def _peer(talk: ssl.SSLObject, tls: Tls, asks_certificate: bool) -> TlsPeer:
 
 
 def _names(certificate: dict[str, Any]) -> list[str]:
-    """Return the host names in a certificate."""
+    """Return the host names and addresses in a certificate."""
     return [str(name) for _, name in certificate.get("subjectAltName", ())]
 
 
@@ -196,7 +197,7 @@ async def _explain_certificate(
     elif code in WRONG_NAME:
         names = ", ".join(_names(certificate)) or "another name"
         what = f"is for {names}, not for {tls.server_name}"
-        hint = f"use the name in --target, or give the name to request: --server-name NAME; {INSECURE}"
+        hint = f"use a name of the certificate in --target, or request one: --server-name NAME; {INSECURE}"
     else:
         what, hint = f"cannot be verified: {error.verify_message}", INSECURE
     raise TargetError(f"the target {authority}: its certificate {what}", hint=hint) from None
@@ -234,7 +235,7 @@ def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: st
     hint = f"--cert FILE and --key FILE give {another}" if reason.startswith(_ABOUT_CLIENT) else ""
     if reason == "TLSV1_UNRECOGNIZED_NAME":
         hint = f"it was {tls.server_name}; --server-name NAME requests another one"
-    raise TargetError(f"the target {authority} refused the TLS handshake: {what}", hint=hint) from None
+    raise TargetError(f"the TLS handshake with the target {authority} failed: {what}", hint=hint) from None
 
 
 async def _answers_plainly(address: Address, authority: str) -> bool:

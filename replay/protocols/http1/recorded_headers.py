@@ -27,8 +27,8 @@ NOT_OF_ALL = frozenset(
 )  # fmt: skip
 """Recorded headers that `all` leaves out, besides framing headers and X-Forwarded-*.
 
-Most of them describe the original client and its proxies, or contain credentials. All are sent only if they are listed
-by name; `host` then sends the recorded host.
+Most of them describe the original client and its proxies, or contain credentials. They are sent only if they are
+listed by name; `host` then sends the recorded host.
 """
 
 NEVER_SENT = frozenset(
@@ -38,9 +38,9 @@ NEVER_SENT = frozenset(
         "alt-used", "early-data",
     }
 )  # fmt: skip
-"""Recorded headers that are never copied, even if they are listed by name, because they belong to the connection.
+"""Recorded headers that are never copied, even if they are listed by name.
 
-`host` is among them because the Host line is written separately.
+Most of them belong to the connection. The lines of `host` and `x-replay` are written separately.
 """
 
 VALUE_BYTES_MAX = 64 << 10

@@ -23,7 +23,7 @@ from .templates import NO_PATCHES, Part, Patches, Template, Values, is_link
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 """Idempotent methods (RFC 9110, section 9.2.2).
 
-Their requests are resent once if a reused connection closes before the response.
+Their requests may be retried, and are resent once if a reused connection closes before the response.
 """
 
 _TARGET_BYTES_TYPICAL = 64
@@ -165,7 +165,7 @@ class RenderSpec:
     def _template_arrays(self, last: bytes) -> dict[str, npt.NDArray[Any]]:
         """Return the arrays of all templates: bodies, paths and heads.
 
-        A head ends with the lines that every request ends with.
+        `last` are the last header lines of every request, which are appended to each head.
         """
         literals = bytearray()
         kinds, begins, ends, fixed, patches, whole, heads, first_parts = [], [], [], [], [], [], [], [0]
@@ -213,13 +213,13 @@ class RenderSpec:
 
 
 def _places(of_route: Sequence[int], first: int, routes: int) -> npt.NDArray[np.int32]:
-    """Return the template of each route among those from `first` on, or -1."""
+    """Return the number of each route's template, or -1. These templates begin at number `first`."""
     places = np.array(of_route or [-1] * routes, np.int32)
     return np.where(places < 0, places, places + first).astype(np.int32)
 
 
 def _places_of_requests(of_request: npt.NDArray[np.int32], first: int) -> npt.NDArray[np.int32]:
-    """Return the template of each request among those from `first` on, or -1; empty if no request has one."""
+    """Return the number of each request's template, or -1. Templates of requests begin at number `first`."""
     return np.where(of_request < 0, of_request, of_request + first).astype(np.int32)
 
 

@@ -77,7 +77,8 @@ def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[n
 def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions: SessionSpec) -> RenderSpec:
     """Return everything in the requests that the scenario decides.
 
-    UsageError for a header or body that cannot be sent; LimitError for a body that is too large.
+    UsageError for a header, body or rule that cannot be used; InputError for the file of a body or variable; LimitError
+    for bodies or templates that are too large.
     """
     check_given(scenario.variable)
     lines, recorded = header_lines(trace, scenario, target)
@@ -146,8 +147,9 @@ def _check_one_body(requests: Requests, scenario: Scenario, rules: Sequence[Sequ
         for one in rules[route]:
             if body >= 0 and (one.rule.json is not None or one.rule.form is not None):
                 raise UsageError(
-                    f"set[{one.number}]: body[{body}] replaces the recorded body of {requests.routes[route]}",
-                    hint="put the value into the template of the body, or remove the [[body]]",
+                    f"set[{one.number}] sets a field of a recorded body, but"
+                    f" body[{body}] replaces the recorded body of {requests.routes[route]}",
+                    hint="put the value into the template of the [[body]], or remove the [[body]]",
                 )
 
 
@@ -238,8 +240,8 @@ def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], 
 class _Heads:
     """Makes the headers of routes that differ from the common ones.
 
-    These are the routes with [[set]] headers (a later rule wins). They are all routes if the common headers are
-    not the same for every request.
+    These are the routes with [[set]] headers (a later rule wins). They are all routes if clients have cookie jars, or
+    if the common headers are not the same for every request.
     """
 
     def __init__(

@@ -270,5 +270,5 @@ def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
             route = requests.routes[min(giving)]
             raise UsageError(
                 f"{{{name}}} can never be captured: {route} returns it, but its request already needs it",
-                hint=f'give the [[set]] rule without = ["{route}"]',
+                hint=f'add without = ["{route}"] to the [[set]] rule',
             )

@@ -246,7 +246,7 @@ def given_value(variable: Variable) -> bytes:
 
 
 def read_column(variable: Variable) -> list[bytes]:
-    """Read the cells of a variable's column. InputError, with file and line, if one is invalid."""
+    """Read the cells of a variable's column. InputError if the file or a cell cannot be used."""
     name = variable.column or variable.name
     path = Path(variable.file or "")
     try:
@@ -288,7 +288,7 @@ def _cells(rows: csv.DictReader[str], name: str, path: Path) -> list[bytes]:
 def parse_template(
     body: bytes, values: Values | None = None, encode: Encode = "raw", *, fill: bool = True
 ) -> tuple[Part, ...]:
-    """Split a text at the names in braces. Any other brace is literal text."""
+    """Split a text at the names in braces. Any other brace is literal text; without `fill`, the whole text is."""
     values = values or Values(())
     parts: list[Part] = []
     at = 0
@@ -308,7 +308,10 @@ def parse_template(
 
 
 def parse_path(path: str, values: Values) -> tuple[Part, ...]:
-    """Split a path at its names. A value stays one path segment, or one value of the query, whatever it contains."""
+    """Split a path at its names.
+
+    A value is encoded so that it stays one path segment, or one value of the query. Only a captured link may be more.
+    """
     before, mark, query = path.encode("ascii").partition(b"?")
     return merged([*parse_template(before, values, "segment"), *parse_template(mark + query, values, "form")])
 

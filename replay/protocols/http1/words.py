@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from replay import units
+from replay.lane.sizing import CLOSED_LOOP_CONNECTIONS
 from replay.plan.schedule import Plan
 from replay.protocols.protocol import Fact, trace_facts, waits
 from replay.settings.kinds import AUTO
@@ -10,7 +11,7 @@ from replay.settings.scenario import Scenario
 
 
 def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
-    """Return the plan's lines that only HTTP has: TLS, hosts, headers, client addresses and trace context."""
+    """Return the plan's lines about TLS, hosts, headers, client addresses and trace context."""
     rows = []
     if is_secure:
         rows.append(("TLS", _tls(scenario)))
@@ -54,8 +55,9 @@ def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
         needed = "each has one request in flight"
     else:
         needed = f"about {units.format_count(plan.connections_estimate)} at once, if responses take {basis}"
+    most = CLOSED_LOOP_CONNECTIONS if scenario.closed_loop else scenario.limits.auto_connections
     cap = (
-        f"auto, up to {units.format_count(scenario.limits.auto_connections)}"
+        f"auto, up to {units.format_count(most)}"
         if scenario.connections == AUTO
         else f"at most {units.format_count(scenario.connections)}"
     )

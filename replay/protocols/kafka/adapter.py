@@ -60,7 +60,8 @@ def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, 
     """Return the topics to write to and, for each recorded topic, the index of its target topic.
 
     Records of topics that `topic_map` does not contain go to the URL's topic. Without a topic in the URL,
-    records keep their topic. UsageError if a record would have no topic.
+    records keep their topic. UsageError if a record would have no topic, or if `topic_map` contains a topic that was
+    not recorded.
     """
     kafka = schedule.scenario.kafka
     recorded = recorded_topics(schedule.trace)
@@ -94,8 +95,8 @@ def keeps_partitions(scenario: Scenario, recorded: dict[str, int], topics: list[
         if partitions[topic] < count:
             if scenario.kafka.partitions == "recorded":
                 raise UsageError(
-                    f"the recording of {name!r} has {count} partitions, the topic {topic!r} {partitions[topic]}",
-                    hint='add partitions, or kafka.partitions = "key"',
+                    f"the recording of {name!r} has {count} partitions, but the topic {topic!r} has {partitions[topic]}",
+                    hint='add partitions to the topic, or set kafka.partitions = "key"',
                 )
             return False
     return True
@@ -119,7 +120,7 @@ def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str,
 
 @dataclass(slots=True)
 class _Fitted:
-    """One run onto Kafka: its lane, and the partitions' end offsets before it.
+    """One run against Kafka: its lane, and the partitions' end offsets before it.
 
     `parts` are the partitions that this process writes to: all, or those of its share. `moved` says how far
     their end offsets moved, None until that is known.
@@ -247,7 +248,7 @@ class KafkaPlan(TargetPlan):
 
 
 async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> ProtocolAdapter:
-    """Prepare a run against Kafka. TargetError, LimitError or UsageError if it cannot or must not run."""
+    """Prepare a run against Kafka. ReplayError if the run is not possible or not allowed."""
     schedule, scenario, target = plan.schedule, plan.schedule.scenario, plan.target
     assert isinstance(target, KafkaTarget)
     settings = client_settings(target, scenario.kafka)
@@ -355,7 +356,7 @@ def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
 
 
 def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
-    """Return the topic on which answers are expected, if any. UsageError if nothing could be measured from it."""
+    """Return the topic on which answers are expected, if any. UsageError if consuming could not measure latencies."""
     kafka = scenario.kafka
     if (kafka.consume or kafka.answers) and scenario.closed_loop:
         raise UsageError(

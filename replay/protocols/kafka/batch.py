@@ -125,7 +125,7 @@ class Rooms:
         self._kept: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def take(self, batch_bytes: int, least_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return memory for a batch of at most `batch_bytes`, or for a single record with a tail of `least_bytes`."""
+        """Return memory for a batch of at most `batch_bytes`, or for one record of `least_bytes` if that is more."""
         size = max(batch_bytes, least_bytes) + HEADER_BYTES + OVERHEAD_MAX
         kept = self._kept.get(size)
         if kept:

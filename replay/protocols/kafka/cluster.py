@@ -302,9 +302,9 @@ def settled_ends(
 ) -> dict[TopicPartition, int]:
     """Return the partitions' end offsets, once each has reached `least` or all have stopped moving; blocks.
 
-    After SETTLE_S_MAX, the last ones are returned.
-    A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind the
-    acknowledged records. ReplayError if the brokers cannot be queried.
+    After SETTLE_S_MAX, the last ones that the brokers reported are returned. A partition's end is its high watermark,
+    which moves when followers fetch: with acks=1 it may lag behind the acknowledged records. ReplayError if the brokers
+    cannot be queried.
     """
 
     async def ask() -> dict[TopicPartition, int]:

@@ -32,9 +32,9 @@ from .target import KafkaTarget
 FRAME = struct.Struct("<iiqqqqi")
 """The header of a frame, which the bytes of its body follow.
 
-Its fields are the partition, the number of records, offsets from and to, the partition's end, the time (ns),
-and the length of the body. The body has the length of each record's join key (int32; -1: none), and then all
-keys.
+Its fields are the partition, the number of records, the first offset and the one after the last, the partition's
+end, the time (ns), and the length of the body. The body of a frame of answers has the length of each record's join
+key (int32; -1: none), and then all keys. For other records it is empty.
 """
 
 READY, FAILED, REFUSED = -1, -2, -3
@@ -121,7 +121,7 @@ async def _consume(order: Order, gate: Gate) -> None:
 
 
 def _read(count: int) -> bytes:
-    """Read this many bytes of standard input and none beyond, since its end is awaited later."""
+    """Read this many bytes of standard input (fewer at its end), and none beyond, since its end is awaited later."""
     data = b""
     while len(data) < count and (more := os.read(sys.stdin.fileno(), count - len(data))):
         data += more

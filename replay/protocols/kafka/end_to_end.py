@@ -97,7 +97,7 @@ class _Sum:
 
 
 class Watch:
-    """Consumes in a separate process, and joins.
+    """Consumes in a separate process, and joins consumed records with produced ones.
 
     The lane's thread calls `acknowledged`; other threads call the other methods.
     """

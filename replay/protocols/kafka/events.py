@@ -69,7 +69,7 @@ def recorded_topics(trace: Trace) -> dict[str, int]:
     """
     topics = trace.manifest.options.get(TOPICS, {})
     if not isinstance(topics, dict) or not all(isinstance(count, int) for count in topics.values()):
-        raise UsageError(f"{trace.path}: its manifest does not list its topics", hint="record it again")
+        raise UsageError(f"{trace.path}: its manifest has no valid list of topics", hint="record it again")
     return topics
 
 

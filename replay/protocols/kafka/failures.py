@@ -99,7 +99,7 @@ def as_replay_error(error: BaseException, brokers: str) -> ReplayError:
         return TargetError(f"the broker {brokers}: its certificate {_certificate(error)}", hint=CERTIFICATE)
     if isinstance(error, ssl.SSLError):
         what = (error.reason or str(error)).replace("_", " ").lower()
-        return TargetError(f"the broker {brokers} refused the TLS handshake: {what}", hint=LISTENER)
+        return TargetError(f"the TLS handshake with the broker {brokers} failed: {what}", hint=LISTENER)
     if isinstance(error, errors.KafkaConnectionError | asyncio.TimeoutError | OSError):
         return TargetError(
             f"the broker {brokers} does not accept connections: {connection_problem(error)}",

@@ -45,7 +45,7 @@ class Offsets:
 
 @dataclass(slots=True)
 class Answers:
-    """Records that wait for an answer, by join key, and answers that arrived before their acknowledgement.
+    """Records that wait for an answer, by join key, and answers that arrived before their record was acknowledged.
 
     `owed` counts the waiting records, and `strange` the answers that belong to no record.
     """

@@ -59,7 +59,7 @@ CLOSED_LOOP_BYTES = 8 << 20
 """In a closed loop, no more records are taken while this many bytes wait."""
 
 SPANS_A_WAIT = 20
-"""A waiting batch collects records for this fraction of `max_wait`.
+"""A waiting batch collects records for about `max_wait` divided by this number.
 
 Records that are given up together have therefore waited for about the same time.
 """
@@ -90,7 +90,10 @@ class LanePlan:
 
 
 class KafkaLane:
-    """A lane that connects when it is created (`ready` is then done), and runs when it receives its spec (`run`)."""
+    """A lane that connects when it is created, and runs when it receives its spec (`run`).
+
+    `ready` is done when the lane has connected, or has failed to.
+    """
 
     def __init__(self, plan: LanePlan) -> None:
         self.plan = plan
@@ -177,7 +180,7 @@ class _Running:
         self._over: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> None:
-        """Run until every record is settled after the end of the feed or a STOP, or until an abandoning STOP."""
+        """Run until every record is settled after the end of the feed or Stop.DRAIN, or until Stop.ABANDON."""
         control = self._control
         self._sender.report(self._sending, self._ended, self._halved)
         self._loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
@@ -251,7 +254,8 @@ class _Running:
     def _sleep(self, now: int, took: int) -> None:
         """Set the time of the next tick: when the next request is due, or when a heartbeat or a time-out check is.
 
-        If requests were taken or are due, the next tick is at least one tick interval away.
+        If requests were taken or are due, the next tick is at least one tick interval away, unless a check is due
+        earlier.
         """
         until = now + (EXPIRE_NS if self._waiting or self._in_flight else HEARTBEAT_NS)
         due = -1 if self._draining else int(self._lane[produce.NEXT_DUE_NS])
@@ -333,7 +337,7 @@ class _Running:
         self._count_waiting()
 
     def _sending(self, batches: list[Batch], size: int) -> None:
-        """Record that these batches are about to be sent for the first time, in a request of this many bytes."""
+        """Record a request of this many bytes, in which these batches are sent for the first time."""
         now = time.monotonic_ns()
         self._counters[C.bytes_sent] += size
         for batch in batches:
@@ -361,7 +365,7 @@ class _Running:
         return bool(self._lane[produce.NEXT_DUE_NS] >= 0)
 
     def _halved(self, batch: Batch, parts: tuple[Batch, Batch]) -> None:
-        """Replace a batch that was too large by its two halves, also in the time-out queue."""
+        """Replace a batch that was too large by its two halves, and limit later batches of its partition."""
         self._limits.refused(batch)
         if not batch.settled:
             order = [part for one in self._in_flight for part in (parts if one is batch else (one,))]
@@ -412,7 +416,7 @@ class _Running:
             np.add.at(self._metrics.route_own, measured["route"], 1)
 
     def _expire(self, now: int) -> None:
-        """Give up batches that waited longer than max_wait, or that were not acknowledged within the time limit."""
+        """Give up batches that have waited for max_wait, and time out those not acknowledged within the time limit."""
         while self._waiting and self._waited(self._waiting[0], now):
             self._give_up(self._waiting[0], C.unsent_max_wait)
         while self._in_flight:

@@ -33,7 +33,7 @@ class PreciseSelector(selectors.EpollSelector):
     """Waits in ppoll on its epoll descriptor, which becomes readable when any of its sockets does.
 
     At `tick_at_ns` it calls `tick()`, which sets the next tick: asyncio's own timers would be too expensive at
-    this rate. `called` is set when a tick schedules callbacks on the loop. `polls` is notified of every sleep.
+    this rate. `called` is set when a callback is scheduled on the loop. `polls` is notified of every sleep.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class _Loop(GatedLoop):
 
 
 def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]], gate: Gate) -> Result:
-    """Run `main(selector)` in this thread on such a loop, with the finest timer resolution of the thread."""
+    """Run `main(selector)` on a loop with a `PreciseSelector` in this thread, at the finest timer resolution."""
     slack_ns = _libc.prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     selector = PreciseSelector()

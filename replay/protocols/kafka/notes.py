@@ -39,11 +39,11 @@ def _too_large(topic: str, records: TooLarge, settings: TopicSettings | None) ->
     sizes = f"{records.smallest:,}"
     if records.largest > records.smallest:
         sizes += f" to {records.largest:,}"
-    each = " each" if records.count > 1 else ""
+    each = ", each" if records.count > 1 else ""
     return Note(
         "RECORDS_TOO_LARGE",
         f"{counted(records.count, 'record')} too large for the topic {topic!r}, which {takes} (max.message.bytes):"
-        f" {sizes} bytes{each} as a batch of its own, before compression",
+        f" {sizes} bytes{each} in a batch of its own, before compression",
     )
 
 

@@ -46,7 +46,7 @@ class KafkaProtocol(Protocol):
     has_one_lane = True
     refuses = MappingProxyType(
         {
-            "order": "a Kafka target sends no responses to wait for; records keep the order of their partition",
+            "order": "a Kafka target sends no responses to wait for; the records of a partition keep their order",
             "connect": "a Kafka producer has one connection to each broker, shared by all clients",
             "retry.attempts": "a Kafka producer retries by itself",
             "capture": _NO_RESPONSES,
@@ -82,7 +82,7 @@ class KafkaProtocol(Protocol):
             raise UsageError(
                 f"--cluster with kafka.answers: every agent would read all of {scenario.kafka.answers!r}, and count the"
                 " answers to the records of other agents as strange",
-                hint="leave kafka.answers out (kafka.consume works), or run it without --cluster",
+                hint="leave kafka.answers out (kafka.consume works), or run without --cluster",
             )
 
     async def find(self, target: Target, scenario: Scenario) -> Found:

@@ -86,7 +86,7 @@ def parse_source(text: str) -> Source:
 def resume_offsets(trace: Trace, topics: Sequence[str]) -> dict[TopicPartition, int]:
     """Return the offsets at which an earlier recording ended.
 
-    InputError if it is not a Kafka recording, or one of other topics.
+    InputError if it is not a Kafka recording, or if it has none of these topics.
     """
     found = trace.manifest.options.get(NEXT_OFFSETS)
     if not isinstance(found, dict):
@@ -112,7 +112,8 @@ def record(
     milliseconds since the epoch, and are compared with the records' timestamps. `resume` has first offsets that
     override `from_ms`. Connections are made only to loopback, to `permitted` hosts, and to the hosts in the
     source's URL. SIGINT and SIGTERM stop the recording, and the trace is still complete up to that point.
-    Without any record, InputError is raised, or KeyboardInterrupt after a signal.
+    Without any record, InputError is raised, or KeyboardInterrupt after a signal. Other ReplayErrors mean that the
+    cluster cannot be used.
     """
     settings = client_settings(source.target, kafka or Kafka())
     check = check_for(source, permitted or allowed_hosts(()))
@@ -165,6 +166,12 @@ def check_for(source: Source, permitted: Allowed) -> Check:
 
 def _nothing(source: Source, recording: Recording, *, resumed: bool) -> InputError:
     """Return the error for a recording without a record."""
+    if recording.refused:
+        hosts = ", ".join(recording.refused)
+        return InputError(
+            f"{', '.join(source.topics)}: no record was read; the cluster advertised {hosts}, not listed in --allow",
+            hint="--allow HOST permits connections to a host",
+        )
     if recording.open_offsets or recording.left_out.aborted_records:
         hint = f"--isolation {UNCOMMITTED} also records open and aborted transactions"
     elif resumed:

@@ -329,7 +329,7 @@ class Sender:
             node.connection = await self._connected(node)
         except (OSError, KafkaError, TimeoutError) as error:
             if not isinstance(error, HostRefusedError):
-                self._note_lost(node, f"cannot be connected to: {connection_problem(error)}")
+                self._note_lost(node, f"connecting to it failed: {connection_problem(error)}")
             node.connect_at = self._loop.time() + BACKOFF_S
             self._forget_leader(node)
         finally:
@@ -369,7 +369,7 @@ class Sender:
                     partition.leader = partition.last_leader = leader
 
     def _note_leaderless(self, partition: _Partition) -> None:
-        """Note that the last leader of a partition is lost, and that no other broker has taken over."""
+        """If the last leader of a partition is lost, note that no other broker has taken over."""
         node = self._nodes.get(partition.last_leader)
         if node is not None and node.connection is None:
             name = f"{partition.part.topic}/{partition.part.partition}"

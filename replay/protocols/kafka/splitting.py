@@ -44,7 +44,7 @@ class Limits:
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """Split the records of a batch into two batches, in order. They keep their numbers and sequence numbers."""
+    """Split the records of a batch into two batches, in order. Records keep their sequence numbers."""
     middle = batch.count // 2
     rows = batch.rows.copy()
     ring = _ring(batch, rows)

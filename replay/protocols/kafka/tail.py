@@ -28,10 +28,7 @@ FETCH_MS = 50
 TOGETHER = 5_000
 PAUSE_S = 0.02
 WAITING_MAX = 200_000
-"""Maximum number of records that may wait to be read.
-
-When more wait, fetching pauses, and later records may be late.
-"""
+"""Fetching pauses while more records than this wait to be read, so that later ones may be late."""
 
 
 class Tail:
@@ -87,7 +84,7 @@ class Tail:
             await close_consumer(consumer)
 
     def take(self) -> list[ConsumerRecord]:
-        """Return records that arrived since the last call, in the order of each partition.
+        """Return records that have arrived and were not returned yet, in the order of each partition.
 
         At most TOGETHER records are returned; the rest is returned by the next call.
         """
@@ -116,13 +113,13 @@ def refuse_loop(source: Source, target_url: str, topic_map: Mapping[str, str]) -
     for topic, written in goes_to.items():
         if written in source.topics:
             raise UsageError(
-                f"records of {topic!r} would be written to {written!r} on the same cluster, which is followed",
-                hint="give another topic in --target, or another cluster",
+                f"records of {topic!r} would be written to {written!r} on the same cluster, a topic that is followed",
+                hint="give another topic in --target or kafka.topic_map, or another cluster",
             )
 
 
 def _places(target: KafkaTarget) -> set[tuple[Any, ...]]:
-    """Return the addresses and ports of the brokers in a URL."""
+    """Return the addresses and ports of the brokers in a URL; in place of an unknown address, the name."""
     found: set[tuple[Any, ...]] = set()
     for host, port in target.brokers:
         try:

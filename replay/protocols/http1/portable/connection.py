@@ -80,9 +80,10 @@ class Http(Transport):
         """Keeps responses; None if none are kept."""
 
     async def connect(self, client: int) -> HttpConnection:
-        """Connect to the next address; a client resumes its own TLS sessions.
+        """Connect to the next address, and resume the client's last TLS session if one is kept.
 
-        OSError if that fails, HandshakeError if the TLS handshake fails.
+        Shared connections (client -1) have one session together. OSError if connecting fails, HandshakeError if the TLS
+        handshake fails.
         """
         row, address = await self._turns.next()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
@@ -297,5 +298,5 @@ class Exchange:
 
 
 def _beginning(data: bytes | bytearray) -> bytes:
-    """Return the part of a response that a sample may contain if it is malformed, without secrets."""
+    """Return the beginning of a response that a sample of malformed responses may show, without secrets."""
     return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]

@@ -77,5 +77,5 @@ class ResponseKeeping:
             self._free.append(slot)
 
     def give_back(self) -> None:
-        """Release all memory."""
+        """Release the memory of kept responses."""
         responses.give_back(self._keeping)

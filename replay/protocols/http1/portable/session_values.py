@@ -30,7 +30,8 @@ _PERCENT_ENCODED = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 def link_of(value: bytes) -> bytes | None:
     """Return the link in a value, without its fragment.
 
-    None if it could lead out of its part of this target (see the kernel).
+    None if it could leave this target: it must begin with exactly one slash, and have no `//`, no backslash and no
+    segment `..`, encoded or not.
     """
     link = value.partition(b"#")[0]
     plain = _PERCENT_ENCODED.sub(lambda match: bytes.fromhex(match[1].decode()), link)
