@@ -176,7 +176,7 @@ def _bound_text(kind: str, relation: str | None, bound: str) -> str:
         "int": "a whole number ",
         "float": "a number ",
         "array": "a list of ",
-        "str": "a text as long as ",
+        "str": "a text whose length is ",
     }[kind]
     of = "of " if relation in (">=", "<=") and kind in ("int", "float") else ""
     number = f"{int(bound):,}" if bound.lstrip("-").isdigit() else f"{float(bound):,g}"
@@ -209,7 +209,7 @@ def read_toml(
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}", hint=hint) from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not TOML: it is not text") from None
+        raise InputError(f"{path} is not TOML: it is not UTF-8") from None
     except RecursionError:
         raise InputError(f"{path} is not TOML: it is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:

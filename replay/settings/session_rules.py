@@ -228,7 +228,7 @@ class Variable(Table, kw_only=True, frozen=True):
     ] = None
     env: Annotated[
         str | None,
-        row("Environment variable that has the value; --set gives it as well", example="SHOP_PASSWORD"),
+        row("Environment variable that has the value; --set overrides it", example="SHOP_PASSWORD"),
     ] = None
     by: Annotated[
         Literal["client", "request", "value"],
@@ -237,7 +237,7 @@ class Variable(Table, kw_only=True, frozen=True):
             "value"
         ),
     ] = "client"
-    each_run: Annotated[bool, row("Make other values in each run")] = False
+    each_run: Annotated[bool, row("Generate different values in each run")] = False
 
     def problem(self) -> Problem | None:
         """Return why the rule is invalid; None if it is valid."""
@@ -257,7 +257,9 @@ class Variable(Table, kw_only=True, frozen=True):
             )
         if self.env is not None and not _NAME.fullmatch(self.env):
             return Problem(
-                "env", f"{self.env!r} is not the name of an environment variable", "write SHOP_PASSWORD"
+                "env",
+                f"{self.env!r} is not the name of an environment variable",
+                "write a name such as SHOP_PASSWORD",
             )
         return None
 
@@ -348,9 +350,7 @@ def captures_problem(rules: Sequence[CaptureRule]) -> tuple[str, Problem] | None
     for index, rule in enumerate(rules):
         if kinds.setdefault(rule.name, rule.as_) != rule.as_:
             why = f"{rule.name!r} is captured as a {kinds[rule.name]} by another rule"
-            return f"capture[{index}]", Problem(
-                "as", why, "give all captures of the same name the same value"
-            )
+            return f"capture[{index}]", Problem("as", why, "give all captures of this name the same `as`")
     return None
 
 

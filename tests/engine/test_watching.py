@@ -163,7 +163,7 @@ def test_a_host_that_is_not_allowed_is_not_asked() -> None:
         ('name = "x"\nprometheus = "http://127.0.0.1/"', "prometheus and query belong together"),
         ('name = "x"\ngroup = "billing"', "group and brokers belong together"),
         ('name = "x"\ncommand = "ls"\nbrokers = "kafka://127.0.0.1"', "group and brokers belong together"),
-        ('name = "x"\ngroup = "billing"\nbrokers = "127.0.0.1:9092"', "is no Kafka URL"),
+        ('name = "x"\ngroup = "billing"\nbrokers = "127.0.0.1:9092"', "is not a Kafka URL"),
         ('name = "x"\ngroup = "billing"\nbrokers = "kafka://a:b@127.0.0.1"', "has credentials in it"),
         (
             'name = "x"\ngroup = "billing"\nmembers = true\nbrokers = "kafka://127.0.0.1"',

@@ -42,7 +42,7 @@ class Retry(Table, kw_only=True, frozen=True):
         10 * SECOND_NS
     )
     jitter: Annotated[
-        Share, row("Random part that is subtracted from a pause; 100%: full jitter", used_by="HTTP")
+        Share, row("Largest share of a pause to subtract at random; 100%: full jitter", used_by="HTTP")
     ] = Share(1.0)
     budget: Annotated[
         Share | None,
@@ -133,6 +133,6 @@ def check(settings: ClientSettings, name_of: NameOf) -> None:
     for index, name in enumerate(settings.retry.on):
         if not statuses_of(name) and name not in FAILURES:
             raise UsageError(
-                f"{name_of(f'retry.on[{index}]')}: {name!r} is neither a status nor an outcome",
+                f"{name_of(f'retry.on[{index}]')}: {name!r} is neither a status nor an outcome that can be retried",
                 hint=f"write a status from 200 to 599, 4xx, 5xx, or {', '.join(FAILURES)}",
             )

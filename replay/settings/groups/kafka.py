@@ -97,7 +97,8 @@ class Kafka(Table, kw_only=True, frozen=True):
     key: Annotated[
         str,
         row(
-            "Key of the record for a request, from {client} {method} {path} {path[1]} {n} {uuid}; empty: no key",
+            "Key of the record for a request; may contain {client} {method} {path} {path[1]} {n} {at_ms} {uuid} {email};"
+            " empty: no key",
             used_by="Kafka",
         ),
     ] = "{client}"

@@ -134,7 +134,8 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
     for name, patterns in settings.actions.items():
         if not patterns or not all(pattern.strip() for pattern in patterns):
             raise UsageError(
-                f"{name_of(f'actions.{name}')}: it has no route", hint='write ["POST /v1/users"]'
+                f"{name_of(f'actions.{name}')}: it has no route, or an empty one",
+                hint='write ["POST /v1/users"]',
             )
 
 
@@ -152,7 +153,7 @@ def _check_watch(watch: Watch, where: str) -> None:
         raise UsageError(f"{where} ({watch.name}): group and brokers belong together")
     if watch.brokers and (not watch.brokers.startswith("kafka://") or "@" in watch.brokers):
         raise UsageError(
-            f"{where} ({watch.name}): brokers is no Kafka URL, or has credentials in it",
+            f"{where} ({watch.name}): brokers is not a Kafka URL, or has credentials in it",
             hint='write brokers = "kafka://HOST:PORT/TOPIC"',
         )
     if watch.members and (source != "json" or watch.limit is not None):
@@ -173,6 +174,6 @@ def _check_watch(watch: Watch, where: str) -> None:
             url = urlsplit("")
         if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
             raise UsageError(
-                f"{where} ({watch.name}): {source} is not an http URL, or has credentials in it",
+                f"{where} ({watch.name}): {source} is not an http or https URL, or has credentials in it",
                 hint=f'write {source} = "http://HOST:PORT..."',
             )

@@ -52,7 +52,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
             common=True,
         ),
     ] = ""
-    trace: Annotated[str, row("Trace or log to replay, relative to this file", common=True)] = ""
+    trace: Annotated[str, row("Trace or log to replay, relative to this scenario", common=True)] = ""
     host: Annotated[
         str,
         row(
@@ -107,7 +107,12 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     ] = ""
     client_ip_range: Annotated[
         Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"],
-        row("Network that those addresses come from", "--client-ip-range", metavar="NETWORK", used_by="HTTP"),
+        row(
+            "Network of the addresses in client_ip_header",
+            "--client-ip-range",
+            metavar="NETWORK",
+            used_by="HTTP",
+        ),
     ] = "10.0.0.0/8"
     x_replay: Annotated[
         bool,
@@ -128,7 +133,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     trace_url: Annotated[
         str,
         row(
-            "URL of a trace's page, to which reports link; {trace_id} is replaced by its id",
+            "URL of a trace's page, to which reports link; {trace_id} is replaced by the trace's id",
             "--trace-url",
             metavar="URL",
             default="none",
@@ -207,7 +212,7 @@ def _check_client_ip_header(settings: TargetSettings, name_of: NameOf) -> None:
     try:
         check_header_name(name)
     except UsageError as error:
-        raise UsageError(f"{where}: {error}", hint="write X-Forwarded-For") from None
+        raise UsageError(f"{where}: {error}", hint="give another header, such as X-Forwarded-For") from None
     if name.lower() in {header.lower() for header in settings.headers} | set(settings.send_headers):
         raise UsageError(f"{where}: {name} is also among headers or send_headers", hint="give it once")
 

@@ -80,7 +80,8 @@ class Scale(tuple[tuple[str, float], ...], Kind):
             raise UsageError(f"{value!r} gives a route two factors", hint=f"write {cls.forms}")
         if len(rules) > 1 and any(not route for route, _ in rules):
             raise UsageError(
-                f"{value!r} has a factor for all routes beside others", hint="write *=2 last for the rest"
+                f"{value!r} has a factor for all routes beside others",
+                hint="write *=2 as the last factor instead",
             )
         return cls(rules)
 
@@ -151,7 +152,7 @@ class HeaderNames(tuple[str, ...], Kind):
             if not HEADER_NAME.fullmatch(name):
                 raise UsageError(f"{name!r} is not a header's name", hint=f"write {cls.forms}")
             if name in MANAGED_HEADERS:
-                raise UsageError(f"replay sets {name} itself for each request")
+                raise UsageError(f"only replay itself may set {name}")
             if name == "content-type":
                 raise UsageError("content-type is always sent with a body that has one", hint="leave it out")
         return cls(dict.fromkeys(names))
