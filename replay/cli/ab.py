@@ -115,7 +115,7 @@ def _is_recording(text: str) -> bool:
     show_default=True,
     help="Start no block, or with --together no restart, that would end later than this.",
 )
-@click.option("--seed", "order_seed", type=int, help="Seed for the order of the blocks [default: random].")
+@click.option("--seed", "order_seed", type=int, help="Seed for the order of the builds [default: random].")
 @click.option(
     "--together",
     is_flag=True,
@@ -163,9 +163,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     if given["together"]:
         settings = _for_both(settings, given)
     elif given["restarts"] is not None:
-        raise UsageError(
-            "--restarts needs --together: otherwise each run restarts its build", hint="add --together"
-        )
+        raise UsageError("--restarts needs --together, which restarts both builds", hint="add --together")
     if "different" in given["fail_on"]:
         _check_answers(settings.answers.keep)
     plan = _plan(given, base, new)

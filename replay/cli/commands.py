@@ -42,7 +42,7 @@ VERBS = {
     "generate": ("generate", "Make a trace of synthetic traffic."),
     "transform": ("transform", "Make a trace from another one: cut, sample, scale, speed up."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
-    "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
+    "export": ("export", "Write a trace as Parquet, CSV, .gor, HAR, vegeta targets or log lines."),
     "runs": ("runs", "List runs, or show where they got slower (--trend)."),
     "demo": ("demo", "Replay a small example against a built-in service."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
@@ -80,7 +80,7 @@ _LESS_MEMORY = "stop other programs; a run needs less memory with a lower -c or 
 _OS_ERRORS = {
     errno.ENOSPC: ("no space left on the disk", "free some space, or write to another disk"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, or write to another disk"),
-    errno.EFBIG: ("a file would exceed the file size limit", "raise it: ulimit -f unlimited"),
+    errno.EFBIG: ("a file would exceed the file size limit", "raise the limit: ulimit -f unlimited"),
     errno.EMFILE: ("too few file descriptors", "raise the limit: ulimit -n 65536"),
     errno.ENFILE: ("the system has no file descriptors left", "close other programs, or raise fs.file-max"),
     errno.EIO: ("input/output error", "check the disk, or the terminal that shows the output"),

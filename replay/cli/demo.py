@@ -95,10 +95,12 @@ def mock_cluster() -> Iterator[str]:
 
 @click.command(name="demo", short_help="Replay a small example against a built-in service.")
 @out_option("Folder for the run [default: runs/evening-TIME].")
-@click.option("--kafka", is_flag=True, help="Send events to an embedded Kafka broker instead.")
+@click.option(
+    "--kafka", is_flag=True, help="Send events to an embedded Kafka broker instead; needs confluent-kafka."
+)
 @click.option("--plain", is_flag=True, help="Disable colours and the live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
-    """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute. It needs no other software.
+    """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute.
 
     Its objectives are examples, and one is always missed. Unlike `replay run`, the demo exits with 0 even then.
     """

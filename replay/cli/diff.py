@@ -51,7 +51,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
 def command(sides: tuple[str, ...], **given: Any) -> None:
     """Compare the responses of two builds in runs that kept them (--keep-answers). Each build needs 4 runs or more.
 
-    base=recorded compares the runs of one build with the responses in their recording.
+    base=recorded compares one or more runs of one build with the responses in their recording.
 
     Exit codes: 0 the same, or inconclusive; 99 different; 3 inconclusive with --fail-on inconclusive; 4 a run was
     invalid; 2 wrong usage or input.
@@ -127,7 +127,7 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
     others = [side for side in sides if side.partition("=")[2] != "recorded"]
     if len(sides) != 2 or len(others) != 1 or "base=recorded" not in sides:
         raise UsageError(
-            "base=recorded compares the recording with the runs of one side only",
+            "a recording can only be compared as base=recorded, with the runs of exactly one other side",
             hint="replay diff base=recorded new=RUN",
         )
     with damage_named(f"one of the runs in {others[0]}"):
@@ -164,4 +164,4 @@ def _accept(found: Differences, path: Path) -> None:
     if any(not one.inside for one in found.different):
         tell(f"{path} written: review it before you add it to the scenario", err=True)
     else:
-        tell(f"{path} written: it has no rule, because no field differs", err=True)
+        tell(f"{path} written: it has no rule, because no field was found to differ", err=True)

@@ -70,7 +70,7 @@ def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
         method, _, path = (route if equals else text).partition(" ")
         if not path:
             raise UsageError(
-                f"--mix: {text!r} is not 'METHOD /path=WEIGHT'", hint="such as 'GET /items/{id}=3'"
+                f"--mix: {text!r} is not 'METHOD /path=WEIGHT'", hint="write --mix 'GET /items/{id}=3'"
             )
         value = _number(weight, "--mix") if equals else 1.0
         rules.append({"method": method, "path": path, "weight": value, "ids": 1_000})
@@ -126,9 +126,11 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @out_option("Trace to write.", required=True)
 @click.option("-d", "--duration", metavar="TIME", help="Length of the trace: 60s, 24h.")
 @click.option("--rate", metavar="RATE", help="Requests at even intervals: 500/s.")
-@click.option("--poisson", metavar="RATE", help="Poisson process: independent users.")
+@click.option("--poisson", metavar="RATE", help="Requests of independent users (a Poisson process): 500/s.")
 @click.option(
-    "--gamma", metavar="RATE", help="Gamma-distributed gaps, burstier or more even, according to --cv."
+    "--gamma",
+    metavar="RATE",
+    help="Gamma-distributed gaps: burstier than Poisson with --cv above 1, more even below 1.",
 )
 @click.option("--cv", metavar="CV", help="Standard deviation of the gaps of --gamma divided by their mean.")
 @click.option("--ramp", metavar="FROM:TO", help="Linear change from one rate to another: 10/s:200/s.")

@@ -37,7 +37,9 @@ WORDS = {
     "--lowest", default="0.25", metavar="K", show_default=True, help="First and lowest scale to try."
 )
 @click.option("--highest", default="64", metavar="K", show_default=True, help="Highest scale to try.")
-@click.option("--width", default="2%", metavar="SHARE", show_default=True, help="Precision of the answer.")
+@click.option(
+    "--width", default="2%", metavar="SHARE", show_default=True, help="Relative precision of the peak."
+)
 @click.option("--trial", default="15s", metavar="TIME", show_default=True, help="Duration of a trial.")
 @click.option("--hold", default="60s", metavar="TIME", show_default=True, help="How long the peak is held.")
 @click.option(
@@ -45,7 +47,7 @@ WORDS = {
     type=click.Choice(["1", "3", "5"]),
     default="3",
     show_default=True,
-    help="Trials at each load.",
+    help="Most trials at each load; their majority decides.",
 )
 @click.option(
     "--surge",

@@ -217,7 +217,7 @@ def _surged(
     found = [*before, *surge_facts(recovery, times, trigger_ns), *watched]
     with shown_of(folder):
         print_surge(recovery, times, trigger_ns, before, watched, folder, console)
-        sentence = f"a surge of {times:g} times: {recovery.verdict}"
+        sentence = f"a surge of {times:g} times the baseline: {recovery.verdict}"
         cases = surge_cases(recovery, sentence)
         length_s = surge.document.duration_s
         result = PeakResult(folder.name, recovery.verdict, sentence, cases, length_s, found, document, page)

@@ -73,7 +73,7 @@ def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
     if from_ns is not None and until_ns <= from_ns:
         raise UsageError(
             f"--until {until} ({_shown(until_ns)}) is not after --from {from_} ({_shown(from_ns)})",
-            hint="the range between them is empty",
+            hint="give a later --until, or an earlier --from",
         )
     return None if from_ns is None else from_ns // units.MS_NS, until_ns // units.MS_NS
 

@@ -59,7 +59,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     if not recordings:
         raise UsageError(
             "no trace or log to replay",
-            hint="replay run TRACE --target URL, or replay run SCENARIO.toml TRACE",
+            hint="give one as an argument, or a scenario that sets trace",
         )
     return scenario, recordings
 
@@ -113,13 +113,13 @@ def work_area(out: Path) -> Iterator[Path]:
 @scrub_options
 @click.option("--dry-run", is_flag=True, help="Print the plan without sending anything.")
 @click.option("--plain", is_flag=True, help="Disable colours and the live view.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells the result.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code shows the result.")
 def command(
     paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...],
     scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool,
     dry_run: bool, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
-    """Replay a trace, or logs, against a target. Each request is sent at its recorded time.
+    """Replay a trace, or logs, against a target. By default, requests are sent with their recorded timing.
 
     Exit codes: 0 passed, 1 the run failed after it had begun, or its target moved to an address that is not allowed, 2
     wrong usage or over a limit (nothing was sent), 4 invalid (the generator was the bottleneck), 99 an SLO failed, the

@@ -34,7 +34,7 @@ _GAP = "  "
     "--since",
     default="",
     metavar="BUILD",
-    help="Show changes since BUILD; --fail-on counts all of them.",
+    help="Show changes since BUILD; --fail-on then counts those that were reported before, too.",
 )
 @click.option(
     "--fail-on",
@@ -57,7 +57,7 @@ def command(
     """List the runs in FOLDER [default: runs], newest first. SCENARIO (a name or file) limits the list to its runs.
 
     With --trend, show for each scenario the builds at which it became slower or faster (docs/runs.md). Exit codes:
-    0, 99 if --fail-on finds a change, 1 if the database could not be rebuilt.
+    0, 99 if --fail-on finds a change, 1 if --rebuild fails (without --trend).
     """
     from replay.results.listing import list_runs
 
