@@ -184,7 +184,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             report = partial(tell, err=True)
             if instant_ns is not None:
                 watching.waiting(f"The first run begins at {moment_text(instant_ns)}.")
-                wait_for(instant_ns, report, plain=given["plain"], lead_ns=0)
+                wait_for(instant_ns, report, plain=given["plain"], lead_ns=0, what="the first run begins")
             found = kind(replace(plan, out=folder), trace, settings, report, watching.sinks).run()
         write_whole(folder / "compare.json", _json(found))
         page = folder / "compare.html"

@@ -126,8 +126,8 @@ def find(
 
         def begin() -> None:
             if instant_ns is not None:
-                watching.waiting(f"The first trial begins at {moment_text(instant_ns)}.")
-                wait_for(instant_ns, print_to_stderr, plain=plain, lead_ns=0)
+                watching.waiting(f"The test begins at {moment_text(instant_ns)}.")
+                wait_for(instant_ns, print_to_stderr, plain=plain, lead_ns=0, what="the test begins")
 
         run = _trials(given, scenario, recordings[0], watching.sinks)
         return _measured(
