@@ -264,7 +264,7 @@ def _keeping_answers(scenario: Any, *builds: Any) -> Any:
 
 
 def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
-    """Return the scenario for runs that send to both builds at once.
+    """Return the scenario for runs that send to both builds at once. Without a duration, it gets RESTART_NS.
 
     UsageError if the scenario writes and --methods is not given, because one database could receive each write
     twice.

@@ -275,7 +275,7 @@ def _ended(error: BaseException) -> int:
 
 
 def _show_compiling(modules: list[str]) -> None:
-    """Show progress while kernels compile that were not compiled when the command started."""
+    """Compile `modules` and other missing kernels, and show the progress. `hooks` calls this before compiling."""
     from replay.report.console import Console
 
     from .progress import compile_kernels

@@ -27,7 +27,7 @@ class SettingFlag(click.Option):
         self.group = setting.group
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the values of a setting that has few, and file names if the setting is a file."""
+        """Complete the fixed words that the setting accepts, or file names if its value is a file."""
         if self.metavar == "FILE":
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(value) for value in _values(self.setting) if value.startswith(incomplete)]
@@ -38,7 +38,7 @@ class OptionalSettingFlag(SettingFlag, OptionalValue):
 
 
 def _values(setting: Setting) -> tuple[str, ...]:
-    """Return the values of a setting that has few; empty if it has many."""
+    """Return the fixed words that a setting accepts, such as `auto`; empty if it accepts none."""
     if setting.choices:
         return setting.choices
     written = metavar_of(setting).split("|")

@@ -42,7 +42,7 @@ def _levels(text: str, flag: str) -> list[float]:
 
 
 def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the [curve] table that the flags describe; None without such flags."""
+    """Return the [curve] table that --ramp, --steps or --curve describes; None without these flags."""
     if given["ramp"] is not None:
         begin, colon, end = given["ramp"].partition(":")
         if not colon:

@@ -76,7 +76,7 @@ def _hours(summary: Summary) -> list[tuple[str, str | Text]]:
 
 
 def as_json(found: Inspection, stats: dict[str, Any]) -> bytes:
-    """Return the figures as JSON, including those of `--stats`."""
+    """Return the figures as JSON. `stats` holds those of `--stats`, and is empty without it."""
     return msgspec.json.format(msgspec.json.encode({**found.document, **stats}), indent=2)
 
 

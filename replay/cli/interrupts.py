@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 AGAIN_S = 0.05
-"""How many seconds pass before an interrupt is sent again that Python turned into a warning."""
+"""The delay after which an interrupt that Python turned into a warning is sent again."""
 
 INTERRUPTED = 130
 """Equal to `replay.errors.Exit.INTERRUPTED`, which is not imported yet."""

@@ -73,7 +73,10 @@ def named_after(scenario: Scenario, path: Path | None) -> Scenario:
 
 @contextlib.contextmanager
 def work_area(out: Path) -> Iterator[Path]:
-    """Make a temporary folder beside the run folder, and remove it when the context ends."""
+    """Make a temporary folder beside the run folder, and remove it when the context ends.
+
+    OutputError if the folder cannot be made.
+    """
     area = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         try:

@@ -104,7 +104,10 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
 
 
 def _rebuild(folder: Path) -> bool:
-    """Rebuild the database, report how many results (runs, searches) it has, and return whether that worked."""
+    """Rebuild the database, report how many results (runs, searches) it has, and return whether that worked.
+
+    InputError if the folder cannot be read.
+    """
     from replay.history.database import database_of, opened
 
     try:

@@ -30,7 +30,10 @@ _WORSE = {"failed": ("more failures", "fewer failures"), "peak": ("a lower peak"
 def show_trends(
     folder: Path, scenario: str, since: str, fail_on: str | None, json_file: str | None, *, rebuild: bool
 ) -> int:
-    """Print the trends, store which changes were reported, and return the exit code."""
+    """Print the trends, store which changes were reported, and return the exit code.
+
+    InputError if the folder cannot be read or has no runs of the scenario. UsageError if there is no run of `since`.
+    """
     from replay.history.database import opened
     from replay.history.finding import KINDS
     from replay.history.trends import parts_of, trends_of

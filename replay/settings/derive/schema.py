@@ -38,7 +38,7 @@ def text() -> str:
 
 
 def _table(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the schema of a table with its keys, which rejects unknown keys."""
+    """Return the schema of a table. It lists the keys, and rejects others."""
     own = [setting for setting in settings_in(struct, group="-") if len(setting.attributes) == 1]
     schema: dict[str, Any] = {
         "type": "object",
@@ -81,7 +81,7 @@ def _type(kind: Any) -> dict[str, Any]:
 
 
 def written(value: Any) -> Any:
-    """Return a value in the form of a scenario file; None if there is none."""
+    """Return a value as a scenario file writes it; None stays None."""
     if isinstance(value, float) and value == units.MAX_RATE:
         return "max"
     return msgspec.to_builtins(setting_text(value) if is_kind(type(value)) else value, enc_hook=setting_text)

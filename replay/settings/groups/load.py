@@ -33,7 +33,7 @@ class BodyRule(Table, kw_only=True, frozen=True):
     ] = True
 
     def read(self) -> bytes:
-        """Return the body before placeholders are replaced. InputError if the file cannot be read."""
+        """Return the body before placeholders are replaced. InputError if the file cannot be read or is too large."""
         if self.template is not None:
             return self.template.encode()
         try:

@@ -95,7 +95,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
 
 
 def check(settings: TimeSettings, name_of: NameOf) -> None:
-    """Raise UsageError if two of `speed`, `rate` and `compress_to` are set, or if the warm-up leaves nothing."""
+    """Raise UsageError if two of `speed`, `rate` and `compress_to` are set, or if the warm-up fills the duration."""
     if settings.compress_to_ns is not None and float(settings.speed) != 1:
         raise UsageError(
             f"{name_of('compress_to')}: it cannot be combined with speed", hint="give one of them"
