@@ -58,8 +58,8 @@ WORDS = {
     "build": "Label of the new build [default: from CI's environment, or new]; runs of the old one are labelled base.",
     "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
     "warm_up": "Warm-up at the start of each run, not measured [default: the scenario's].",
-    "answers.keep": "Keep the responses of each run: digests, digests and the bodies of a sample, or "
-    "everything [default: the scenario's, otherwise digest].",
+    "answers.keep": "What to keep of responses; digest: digests and headers; sample: also some bodies; all: also all "
+    "bodies [default: the scenario's, otherwise digest].",
     "duration": "End each run after this long [default: the scenario's; with --together 10s].",
 }
 
@@ -125,7 +125,7 @@ def _is_recording(text: str) -> bool:
     "--restarts",
     type=click.IntRange(6, 100),
     metavar="N",
-    help="With --together: how often both builds are started and measured [default: 6].",
+    help="With --together: the most times that both builds are started and measured [default: 6].",
 )
 @settings_flags(SETTINGS, words=WORDS)
 @out_option("Folder for the session [default: ab/NAME-TIME].")

@@ -43,7 +43,7 @@ VERBS = {
     "transform": ("transform", "Make a trace from another one: cut, sample, scale, speed up."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
     "export": ("export", "Write a trace as Parquet, CSV, .gor, HAR, vegeta targets or log lines."),
-    "runs": ("runs", "List runs, or show where they got slower (--trend)."),
+    "runs": ("runs", "List runs, or show where they got slower or faster (--trend)."),
     "demo": ("demo", "Replay a small example against a built-in service."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log against a target."),

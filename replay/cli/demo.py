@@ -75,7 +75,7 @@ INVALID_HERE = (
     "INVALID: this machine was too busy to send on time, so the figures do not describe the service."
 )
 
-MOCK = "librdkafka's mock cluster in this process; it is not a real broker and writes nothing to disk"
+MOCK = "librdkafka's mock cluster in this process, which is not a real broker and writes nothing to disk"
 
 
 @contextlib.contextmanager
@@ -116,7 +116,7 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
         folder = stack.enter_context(result_folder(out, RUNS, "evening"))
         area = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-demo-")))
         if kafka:
-            console.print(f"Its requests are sent as events to {MOCK}.")
+            console.print(f"The requests are sent as events to {MOCK}.")
             text = KAFKA_SCENARIO.format(broker=stack.enter_context(mock_cluster()), speed=SPEED)
         else:
             text = SCENARIO.format(port=stack.enter_context(service.running(SEED)), speed=SPEED)

@@ -29,7 +29,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
     "--trace",
     "trace_path",
     metavar="TRACE",
-    help="With base=recorded: the trace [default: the one that the runs name].",
+    help="With base=recorded: trace of the recording [default: the path that the runs recorded].",
 )
 @click.option(
     "--ignore",
@@ -41,7 +41,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
 @click.option(
     "--accept",
     metavar="FILE",
-    help="Write an [[ignore]] rule for each field that differs, for review, into a new FILE.",
+    help="Write an [[ignore]] rule for each field that differs to a new FILE, for review.",
 )
 @fail_on_option(
     ("different", "inconclusive"), "different", "inconclusive: exit with 3 if nothing can be concluded."

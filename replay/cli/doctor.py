@@ -14,7 +14,7 @@ from replay.errors import UsageError
     "--warm",
     "warm_wanted",
     is_flag=True,
-    help="Only compile the kernels that are not compiled yet, as for a container image.",
+    help="Only compile the kernels that are not compiled yet, for example in a container image.",
 )
 @click.option(
     "--kernels-key",

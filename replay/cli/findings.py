@@ -189,7 +189,7 @@ def warm(console: Console) -> None:
 
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free
-    text = f"{units.format_bytes(free)} free here"
+    text = f"{units.format_bytes(free)} free in the working directory"
     return Finding(
         "disk", GOOD if free > 1 << 30 else FAIR, text, "" if free > 1 << 30 else "keep 1 GiB free for runs"
     )

@@ -149,7 +149,7 @@ def default_text(setting: Setting) -> str:
 
 
 def _flag_name(setting: Setting) -> str:
-    """Return the name of the flag for error messages."""
+    """Return the name of the flag for error messages: `-H` for headers, otherwise the long one."""
     if setting.key == "headers":
         return "-H"
     return next(flag for flag in setting.row.flags if flag.startswith("--"))

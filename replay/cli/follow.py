@@ -140,7 +140,7 @@ def command(
         contextlib.closing(stream),
         audience(scenario, print_to_stderr) as watching,
     ):
-        watching.waiting(f"Waiting for the first lines of {stream.name}.")
+        watching.waiting(f"Waiting for the first entries of {stream.name}.")
         sinks_of_all = [*writers, *watching.sinks]
         raise SystemExit(_follow(stream, wanted, scenario, folder, console, plain, outputs, sinks_of_all))
 
@@ -204,7 +204,7 @@ def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Str
     source = parse_source(name)
     if from_ != "now":
         raise UsageError(
-            "--from beginning: a topic can be followed from now on only",
+            "--from beginning: a topic can only be followed from its current end",
             hint="use replay record, then replay run",
         )
     if keep is not None:

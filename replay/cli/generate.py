@@ -138,12 +138,12 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @click.option(
     "--shape",
     metavar="NAME",
-    help="day, week, 6pm, monday, january or lockdown, at the mean rate of --rate, --poisson or --gamma.",
+    help="Curve of the rate: day, week, 6pm, monday, january or lockdown; --rate, --poisson or --gamma is its mean.",
 )
 @click.option("--curve", metavar="FILE", help="CSV of time and rate, or time and count.")
-@click.option("--from", "window__from", metavar="WHEN", help="Time at which the curve begins.")
-@click.option("--until", "window__until", metavar="WHEN", help="Time at which the curve ends (exclusive).")
-@click.option("--process", metavar="NAME", help="Arrivals within the curve: even, poisson or gamma.")
+@click.option("--from", "window__from", metavar="WHEN", help="With --curve: first moment of FILE to use.")
+@click.option("--until", "window__until", metavar="WHEN", help="With --curve: moment of FILE to end before.")
+@click.option("--process", metavar="NAME", help="Arrivals at the current rate: even, poisson or gamma.")
 @click.option("--bursts-of", metavar="TRACE", help="Bursts like those of this trace (a fitted MMPP2).")
 @click.option("--mix-of", metavar="TRACE", help="Requests of this trace, in its proportions.")
 @click.option(
@@ -156,7 +156,9 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     "--zipf", metavar="ITEMS[:EXPONENT]", help="Requests for the items of a catalogue, by popularity."
 )
 @click.option("--clients", type=int, metavar="N", help="Number of clients [default: 1000].")
-@click.option("--start", metavar="WHEN", help="First moment [default: 2026-01-05T00:00:00Z].")
+@click.option(
+    "--start", metavar="WHEN", help="First moment [default: that of --curve, or 2026-01-05T00:00:00Z]."
+)
 @click.option("--seed", metavar="N", help="Seed of all random draws [default: 1].")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:

@@ -287,9 +287,9 @@ class ProgressBar:
         self._bar.update(self._task, completed=done, total=known, lines=f"{lines:,}", rate=rate)
 
 
-@click.command(name="import", short_help="Make a trace from access logs.")
+@click.command(name="import", short_help="Turn logs and other recordings into a trace.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
-@out_option("Trace to write [default: LOG.trace, here].")
+@out_option("Trace to write [default: LOG.trace in the working directory].")
 @format_options
 @click.option(
     "--service",

@@ -210,7 +210,9 @@ def _screen(console: Console, found: Inspection) -> None:
 @routes_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print the figures as JSON.")
 @click.option("--stats", "stats_wanted", is_flag=True, help="Show burstiness, gaps, sessions and popularity.")
-@click.option("--against", metavar="TRACE", help="Like --stats, and compare with this trace.")
+@click.option(
+    "--against", metavar="TRACE", help="Show the figures of --stats, and compare them with this trace."
+)
 def command(
     recordings: tuple[str, ...],
     rules_file: Path | None,

@@ -68,7 +68,7 @@ def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
         whole = parallel.compile_apart(todo, progress)
     if not whole:
         console.print(
-            "compiling the missing kernels in this process instead; that takes a minute or two",
+            "a compiling process failed: this process compiles the missing kernels, which takes a minute or two",
             soft_wrap=True,
         )
 

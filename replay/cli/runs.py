@@ -26,7 +26,7 @@ _HEADS = ("when", "run", "target", "verdict", "p99", "objectives")
 _GAP = "  "
 
 
-@click.command(name="runs", short_help="List runs, or show where they got slower (--trend).")
+@click.command(name="runs", short_help="List runs, or show where they got slower or faster (--trend).")
 @click.argument("words", nargs=-1, metavar="[FOLDER] [SCENARIO]")
 @click.option("-n", "--newest", type=click.IntRange(1), metavar="N", help="List the newest N only.")
 @click.option("--trend", is_flag=True, help="Show the builds at which a scenario became slower or faster.")

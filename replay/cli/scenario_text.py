@@ -62,7 +62,7 @@ def scenario_text(
     lines = [
         f"# A scenario for {name}: {units.format_count(trace.rows)} requests ({methods}).",
         "# `replay run THIS-FILE` replays it. Flags override settings. Most have the name of their flag, with _ for -.",
-        "# Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A time without one is in seconds.",
+        "# Values have units: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A time without a unit is in seconds.",
         f"# {more}",
         "",
     ]

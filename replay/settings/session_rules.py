@@ -161,15 +161,13 @@ class SetRule(Table, kw_only=True, frozen=True):
     json: Annotated[
         str | None, row("JSON Pointer to a value of the recorded body; * for any step", example="/user/email")
     ] = None
-    form: Annotated[str | None, row("Field of the recorded body, a form", example="password")] = None
+    form: Annotated[str | None, row("Field of a recorded body that is a form", example="password")] = None
     query: Annotated[str | None, row("Parameter of the recorded query", example="token")] = None
     value: Annotated[
         str | None,
         row("Value of the header, field or parameter; in a header $NAME comes from the environment"),
     ] = None
-    when_recorded: Annotated[
-        bool, row("Set the header only in requests that were recorded with one of this name")
-    ] = False
+    when_recorded: Annotated[bool, row("Set the header only in requests that were recorded with it")] = False
 
     def problem(self) -> Problem | None:
         """Return why the rule is invalid; None if it is valid."""
@@ -281,7 +279,7 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
     size: Annotated[SizeRange | None, row("Bytes of the body: 64KiB, >=1KiB, <2MiB", example=">=1KiB")] = None
     digest: Annotated[str | None, row("SHA-256 of the body, as sha256:...")] = None
     equals: Annotated[
-        str | None, row("What header, cookie, json or regex must find; without it, anything")
+        str | None, row("Value that header, cookie, json or regex must find; without it, any value")
     ] = None
 
     def problem(self) -> Problem | None:

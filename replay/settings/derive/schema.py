@@ -31,7 +31,7 @@ def text() -> str:
     schema = {
         "$schema": DRAFT,
         "title": "A replay scenario",
-        "description": "The settings of a replay. Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB.",
+        "description": "The settings of a replay. Values have units: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB.",
         **_table(Scenario),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

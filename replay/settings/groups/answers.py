@@ -34,7 +34,7 @@ class Answers(Table, kw_only=True, frozen=True):
     sample: Annotated[
         Share,
         row(
-            "Share of the requests whose bodies are kept if keep is sample; the same requests in every run",
+            "If keep is sample: share of the requests whose response bodies are kept, the same in every run",
             used_by="HTTP",
         ),
     ] = Share(0.01)

@@ -25,14 +25,15 @@ class Retry(Table, kw_only=True, frozen=True):
     on: Annotated[
         tuple[str, ...],
         row(
-            "Statuses and failures that are tried again: 503, 5xx, refused, reset, truncated, timeout ...",
+            "Statuses and failures after which a request is tried again: 503, 5xx, refused, reset, truncated, timeout ...",
             used_by="HTTP",
         ),
     ] = ("429", "502", "503", "504", "refused", "reset", "truncated", "timeout")
     methods: Annotated[
         Literal["idempotent", "all"],
         row(
-            "Methods that are tried again; idempotent: GET, HEAD, OPTIONS, TRACE, PUT, DELETE", used_by="HTTP"
+            "Methods whose requests are tried again; idempotent: GET, HEAD, OPTIONS, TRACE, PUT, DELETE",
+            used_by="HTTP",
         ),
     ] = "idempotent"
     backoff_ns: Annotated[

@@ -87,7 +87,7 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
     build: Annotated[
         str,
         row(
-            "Build that the target runs, as a commit or a version: replay runs --trend compares builds",
+            "Build that the target runs, such as a commit or a version; replay runs --trend compares builds",
             "--build",
             metavar="LABEL",
             default="from CI's environment (docs/runs.md)",

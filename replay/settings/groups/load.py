@@ -29,7 +29,7 @@ class BodyRule(Table, kw_only=True, frozen=True):
     template: Annotated[str | None, row("The body itself")] = None
     content_type: Annotated[str, row("Content-Type of the request")] = "application/json"
     fill: Annotated[
-        bool, row("Replace {uuid} {email} {client} {n} in the body; false sends it unchanged")
+        bool, row("Replace values such as {uuid} and {n} in the body; false sends it unchanged")
     ] = True
 
     def read(self) -> bytes:
@@ -82,7 +82,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     ] = None
     sample_by: Annotated[
         Literal["request", "client"],
-        row("What a sample is drawn from: requests, or clients with all they do", "--sample-by"),
+        row("What a sample is drawn from: requests, or clients with all their requests", "--sample-by"),
     ] = "request"
     scale: Annotated[
         Scale,
@@ -153,4 +153,6 @@ def check(settings: LoadSettings, name_of: NameOf) -> None:
             f"{name_of('peak')}: rate replaces the recorded peaks", hint="give either rate or peak"
         )
     if settings.peak_per_s == units.MAX_RATE:
-        raise UsageError(f"{name_of('peak')}: max is not the rate of a peak", hint="write 500/s")
+        raise UsageError(
+            f"{name_of('peak')}: max is not the rate of a peak", hint="write a rate such as 500/s"
+        )

@@ -45,7 +45,7 @@ class Watch(Table, kw_only=True, frozen=True):
         str, row("Address of a JSON document", metavar="URL", example="http://127.0.0.1:8080/stats")
     ] = ""
     pointer: Annotated[
-        str, row("JSON Pointer to the number in it", metavar="POINTER", example="/queue/length")
+        str, row("JSON Pointer to the number in the document", metavar="POINTER", example="/queue/length")
     ] = ""
     command: Annotated[
         str, row("Command whose output begins with the number", metavar="COMMAND", example="./replicas.sh")
@@ -56,7 +56,7 @@ class Watch(Table, kw_only=True, frozen=True):
     brokers: Annotated[
         str,
         row(
-            "Brokers of that group, and its topic; without a topic, all topics with committed offsets of the group",
+            "Brokers of the consumer group, and its topic; without a topic, all topics with committed offsets of the group",
             metavar="URL",
             example="kafka://127.0.0.1:9092/orders",
         ),
@@ -68,8 +68,8 @@ class Watch(Table, kw_only=True, frozen=True):
     members: Annotated[
         bool,
         row(
-            "The json value is an object: each number in it is a figure of its own, named NAME.MEMBER, or MEMBER if the "
-            "name is empty"
+            "The json value is an object: each number in it becomes a figure, named NAME.MEMBER, or MEMBER if the name is"
+            " empty"
         ),
     ] = False
 
@@ -96,7 +96,7 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
     actions: Annotated[
         dict[str, tuple[str, ...]],
         row(
-            "Business actions and their routes (* matches anything), before those of the recording (docs/actions.md)",
+            "Business actions and their routes (* matches anything); they precede those of the recording (docs/actions.md)",
             metavar="ROUTES",
         ),
     ] = msgspec.field(default_factory=dict)
@@ -135,7 +135,7 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
         if not patterns or not all(pattern.strip() for pattern in patterns):
             raise UsageError(
                 f"{name_of(f'actions.{name}')}: it has no route, or an empty one",
-                hint='write ["POST /v1/users"]',
+                hint='list routes, such as ["POST /v1/users"]',
             )
 
 

@@ -23,12 +23,16 @@ class Also(Table, kw_only=True, frozen=True):
 
     target: Annotated[str, row("Further target: http://... or kafka://...", metavar="URL")]
     only: Annotated[
-        tuple[str, ...], row("Routes that go there", metavar="ROUTE", default="all of the recording")
+        tuple[str, ...],
+        row("Routes that this target receives", metavar="ROUTE", default="all of the recording"),
     ] = ()
-    without: Annotated[tuple[str, ...], row("Routes that do not go there", metavar="ROUTE")] = ()
+    without: Annotated[tuple[str, ...], row("Routes that this target does not receive", metavar="ROUTE")] = ()
     methods: Annotated[
         Methods | None,
-        row("Methods to send there; for Kafka only those that write make sense", default="the scenario's"),
+        row(
+            "Methods that this target receives; for Kafka only those that write make sense",
+            default="the scenario's",
+        ),
     ] = None
     key: Annotated[
         str | None, row("Key of the record for a request", used_by="Kafka", default="the scenario's")

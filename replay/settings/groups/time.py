@@ -71,7 +71,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
             "--duration",
             positive=True,
             common=True,
-            default="the window's length",
+            default="to the end of the window",
             example="10m",
         ),
     ] = None
