@@ -60,7 +60,7 @@ VERBS = {
     "merge": ("merge", "Merge the run folders of agents into one run."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
-"""The module and the help line of each verb, so that the help needs no import of the modules."""
+"""The module and the help line of each verb, so that the help imports none of the modules."""
 
 GROUPS = {
     "Traffic": ("import", "record", "generate", "transform", "inspect", "export"),
@@ -91,7 +91,7 @@ _FILE_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST),
     *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
 }
-"""OS errors about a file's name, for which the system's own message is clear enough."""
+"""OS errors about a file, for which the system's own message is clear enough."""
 
 
 class _Verbs(click.Group):

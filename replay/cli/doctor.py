@@ -1,4 +1,4 @@
-"""`replay doctor`: shows what this machine can do, what it lacks, and how to install or set it."""
+"""`replay doctor`: shows what this machine can do and how to improve it, or what looking up a name costs."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def settings_flags(
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds the flags of these settings to a verb.
 
-    `words` are help texts for settings that mean something special in this verb.
+    `required` are the keys whose flags must be given. `words` are help texts for settings that mean something special
+    in this verb.
     """
 
     def add(command: Command) -> Command:

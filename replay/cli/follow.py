@@ -216,7 +216,7 @@ def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Str
 def _opened(name: str, from_: str) -> Stream:
     """Open standard input or a log file, the latter for new entries only or from its beginning.
 
-    Entries that arrive while the run is prepared are kept. UsageError for a URL.
+    Entries that arrive while the run is prepared are not lost. UsageError for a URL.
     """
     from replay.following.log import GrowingLog
     from replay.following.pipe import StandardInput

@@ -65,7 +65,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
 
 
 def named_after(scenario: Scenario, path: Path | None) -> Scenario:
-    """Return the scenario with a name: its own, or that of its file."""
+    """Return the scenario, named after its file if it has a file and no name."""
     from msgspec.structs import replace
 
     return scenario if path is None or scenario.name else replace(scenario, name=path.stem)

@@ -108,7 +108,7 @@ def _is_table(setting: Setting) -> bool:
 
 
 def _tables(trace: Trace, wanted: list[Setting], everything: bool) -> Iterator[str]:
-    """Yield every table with a wanted key, and [[body]] tables for a trace that needs some."""
+    """Yield every table with a wanted key, and commented [[body]] rules for a trace that needs some."""
     for setting in SETTINGS.values():
         inner = [one for one in wanted if one.key.startswith(f"{setting.key}.")]
         if setting.key == "body":

@@ -209,7 +209,7 @@ class SetRule(Table, kw_only=True, frozen=True):
 
 
 SET_PLACES = ("path", "header", "json", "form", "query")
-"""The keys of a [[set]] rule for what it changes. A rule has exactly one of them."""
+"""The keys of a [[set]] rule that select what it changes. A rule has exactly one of them."""
 
 
 class Variable(Table, kw_only=True, frozen=True):

@@ -17,8 +17,8 @@ from ..trace_url import url_problem
 class Also(Table, kw_only=True, frozen=True):
     """Further targets on the same timeline, in the same run.
 
-    Without `only` and `without`, all routes of the recording go there. For the other keys, the scenario's settings are
-    the defaults.
+    Without `only` and `without`, a target receives all routes of the recording. The defaults of `methods`, `key` and
+    `value` are the scenario's settings.
     """
 
     target: Annotated[str, row("Further target: http://... or kafka://...", metavar="URL")]

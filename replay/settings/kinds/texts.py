@@ -14,7 +14,7 @@ from .kind import Kind
 
 
 class _Text(str, Kind):
-    """A text that is kept as written."""
+    """The base of the kinds whose value is a text."""
 
     __slots__ = ()
 
