@@ -203,7 +203,7 @@ def _check_answers(keep: str | None) -> None:
         why, hint = "a Kafka target sends no responses to compare", "leave out different"
         raise UsageError(f"--fail-on different: {why}", hint=hint)
     if keep == "none":
-        raise UsageError("--fail-on different: no responses are kept", hint="set --keep-answers to all")
+        raise UsageError("--fail-on different: no responses are kept", hint="give --keep-answers all")
 
 
 def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:

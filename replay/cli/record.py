@@ -153,7 +153,7 @@ def _shown(at_ns: int) -> str:
     "from_",
     metavar="WHEN",
     default="earliest",
-    help="Where to start: earliest, or a time: 18:00, ISO 8601 (UTC) [default: earliest].",
+    help="Where to start: earliest, or a time such as 18:00 or ISO 8601, in UTC without a zone [default: earliest].",
 )
 @click.option(
     "--until",

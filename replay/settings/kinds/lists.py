@@ -43,7 +43,7 @@ class Methods(tuple[str, ...], Kind):
         return cls(("ALL",)) if "ALL" in methods else methods
 
     def written(self) -> object:
-        """Return `all`, or a list."""
+        """Return `all`, or the methods as a list."""
         return "all" if self == ("ALL",) else list(self)
 
     def allow(self, method: str) -> bool:
@@ -114,7 +114,7 @@ class Statuses(tuple[str, ...], Kind):
         return cls(names)
 
     def written(self) -> object:
-        """Return `recorded`, or a list."""
+        """Return `recorded`, or the statuses as a list."""
         return self[0] if self == ("recorded",) else list(self)
 
 
@@ -158,7 +158,7 @@ class HeaderNames(tuple[str, ...], Kind):
         return cls(dict.fromkeys(names))
 
     def written(self) -> list[str]:
-        """Return a list of names."""
+        """Return the names as a list, in lower case."""
         return list(self)
 
 

@@ -22,7 +22,7 @@ class _Text(str, Kind):
     schema: ClassVar[dict[str, Any]] = {"type": "string", "minLength": 1}
 
     def written(self) -> str:
-        """Return the text."""
+        """Return the text that `parse` kept."""
         return str(self)
 
 
