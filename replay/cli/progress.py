@@ -55,7 +55,7 @@ def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
 
 def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
     """Compile `modules` and the usual ones into the cache, unless they are there already."""
-    # The command's hook calls this function. It is replaced, because compiling below would call it again.
+    # The command's hook calls this function. Compiling below must not call it again, so the hook is replaced.
     hooks.before_compiling(lambda _: None)
     todo = [
         name

@@ -169,7 +169,7 @@ def test_a_host_that_is_not_allowed_is_not_asked() -> None:
             'name = "x"\ngroup = "billing"\nmembers = true\nbrokers = "kafka://127.0.0.1"',
             "members needs json",
         ),
-        ('name = "x"\njson = "127.0.0.1/stats"', "not an http URL"),
+        ('name = "x"\njson = "127.0.0.1/stats"', "not an http or https URL"),
         ('name = "x"\njson = "http://me:secret@127.0.0.1/"', "credentials"),
         ('name = "x"\njson = "http://127.0.0.1/"\npointer = "queue"', "not a JSON Pointer"),
         ('name = "x"\njson = "http://127.0.0.1/"\npionter = "/queue"', "pointer"),

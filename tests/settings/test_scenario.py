@@ -207,7 +207,7 @@ def test_headers_of_the_command_line() -> None:
     for text, said in (
         ("A", "has no value"),
         ("a b: c", "not a header's name"),
-        ("Host: x", "Host is not set"),
+        ("Host: x", "Host cannot be set"),
     ):
         with pytest.raises(UsageError, match=said):
             parse_header(text)

@@ -50,7 +50,7 @@ def _table(struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _property(setting: Setting) -> dict[str, Any]:
-    """Return the schema of a setting: its description, type, limits and default."""
+    """Return the schema of a setting: its description, type, limits, default and example."""
     described = {"description": setting.help} if setting.help else {}
     schema = {**described, **_type(setting.kind)}
     for limit, keyword in _LIMITS.items():

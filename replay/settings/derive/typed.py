@@ -43,7 +43,7 @@ def text() -> str:
     )
     space = (
         "\n\n" if blocks[0].startswith("class") else "\n"
-    )  # The linter wants two blank lines before a class.
+    )  # The formatter wants two blank lines before a class.
     return _HEAD + space + "\n\n\n".join(blocks) + "\n"
 
 
