@@ -207,7 +207,10 @@ def _check_answers(keep: str | None) -> None:
 
 
 def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
-    """Return the options of the session, with a placeholder for its folder, which is chosen later."""
+    """Return the options of the session, with a placeholder for its folder, which is chosen later.
+
+    UsageError if one is invalid.
+    """
     from replay.comparison.design import RESTARTS_MIN
     from replay.comparison.session import Plan
     from replay.units import parse_duration_ns
@@ -301,7 +304,7 @@ def _builds(given: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
-    """Return the scenario with flags applied, and the recording to replay."""
+    """Return the scenario with flags applied, and the recording to replay. UsageError if a file sets no trace."""
     from replay.protocols.scenario import load_scenario
 
     path = Path(name) if name.endswith(".toml") else None

@@ -119,7 +119,7 @@ def _two_sides(sides: tuple[str, ...]) -> tuple[RunsOfSide, RunsOfSide]:
 
 
 def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: Options) -> Differences:
-    """Compare runs with the responses in their recording."""
+    """Compare runs with the responses in their recording. UsageError unless the sides are base=recorded and one other."""
     from replay.comparison.responses import runs_of
     from replay.comparison.sides import load_side, load_without_latencies
     from replay.differences.recorded import compare_with_recording

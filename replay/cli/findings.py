@@ -248,7 +248,7 @@ def print_findings(found: list[Finding], console: Console) -> None:
 def look_at_name(name: str, resolver: str, console: Console) -> None:
     """Print what it costs to look up a name.
 
-    TargetError if the name has no address. The queries are printed first.
+    TargetError if the name has no address. The queries are printed first. UsageError if `resolver` is invalid.
     """
     import trio
 

@@ -157,7 +157,10 @@ def _flag_name(setting: Setting) -> str:
 
 
 def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the settings that a verb's parameters set, by key, and the flag of each for error messages."""
+    """Return the settings that a verb's parameters set, by key, and the flag of each for error messages.
+
+    UsageError for a text that is not a whole number, a header or a pair.
+    """
     values: dict[str, Any] = {}
     flags: dict[str, str] = {}
     for key in flags_of_all():
@@ -170,7 +173,7 @@ def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _value(setting: Setting, value: Any) -> Any:
-    """Return the value of a flag as a scenario file would have it."""
+    """Return the value of a flag as a scenario file would have it. UsageError if it cannot be converted."""
     if setting.kind is bool:
         return not setting.row.flags[0].startswith("--no-")
     if setting.kind is int:

@@ -31,7 +31,7 @@ def _number(text: str, flag: str) -> float:
 
 
 def _levels(text: str, flag: str) -> list[float]:
-    """Parse rates that are separated by commas, to requests per second. 0 is allowed."""
+    """Parse rates that are separated by commas, to requests per second. 0 is allowed. UsageError for an invalid one."""
     try:
         return [
             units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0
@@ -42,7 +42,10 @@ def _levels(text: str, flag: str) -> list[float]:
 
 
 def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the [curve] table that --ramp, --steps or --curve describes; None without these flags."""
+    """Return the [curve] table that --ramp, --steps or --curve describes; None without these flags.
+
+    UsageError for an invalid value.
+    """
     if given["ramp"] is not None:
         begin, colon, end = given["ramp"].partition(":")
         if not colon:
@@ -63,7 +66,7 @@ def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the [[request]] tables that the flags describe."""
+    """Return the [[request]] tables that --mix and --zipf describe. UsageError for an invalid value."""
     rules = []
     for text in given["mix"]:
         route, equals, weight = text.rpartition("=")
@@ -86,7 +89,10 @@ def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the recipe keys that flags set, and the flag of each for error messages."""
+    """Return the recipe keys that flags set, and the flag of each for error messages.
+
+    UsageError if flags contradict each other, or for an invalid value.
+    """
     rates = [name for name in ("rate", "poisson", "gamma") if given[name] is not None]
     curves = [name for name in ("ramp", "steps", "curve", "shape") if given[name] is not None]
     if len(rates) > 1 or len(curves) > 1:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
     """Return the scenario with the flags applied, and the recordings to replay.
 
-    UsageError for more than one scenario, or if there is no recording.
+    UsageError for more than one scenario, or if there is no recording, and the errors of `load_scenario`.
     """
     from replay.protocols.scenario import load_scenario
 
@@ -168,7 +168,7 @@ def command(
 def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
     """Return the transport that `--cluster` selects; None without it.
 
-    UsageError for options that cannot be combined with it.
+    UsageError for options that cannot be combined with it, or that need it.
     """
     if given["cluster"] is None:
         check_unused(given)

@@ -100,7 +100,7 @@ class _Finder(Table, kw_only=True, frozen=True):
     ] = None
 
     def pattern(self) -> "Pattern":
-        """Compile `regex`. UsageError if a part is not supported.
+        """Compile `regex`. UsageError if it is invalid, not supported or too long.
 
         Without a group, the whole match is the value.
         """
