@@ -58,8 +58,8 @@ WORDS = {
     "build": "Label of the new build [default: from CI's environment, or new]; runs of the old one are labelled base.",
     "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
     "warm_up": "Warm-up at the start of each run, not measured [default: the scenario's].",
-    "answers.keep": "Keep the responses of each run: digests, digests and the bodies of a sample, or "
-    "everything [default: the scenario's, otherwise digest].",
+    "answers.keep": "What to keep of responses; digest: digests and headers; sample: also some bodies; all: also all "
+    "bodies [default: the scenario's, otherwise digest].",
     "duration": "End each run after this long [default: the scenario's; with --together 10s].",
 }
 
@@ -115,7 +115,7 @@ def _is_recording(text: str) -> bool:
     show_default=True,
     help="Start no block, or with --together no restart, that would end later than this.",
 )
-@click.option("--seed", "order_seed", type=int, help="Seed for the order of the blocks [default: random].")
+@click.option("--seed", "order_seed", type=int, help="Seed for the order of the builds [default: random].")
 @click.option(
     "--together",
     is_flag=True,
@@ -125,7 +125,7 @@ def _is_recording(text: str) -> bool:
     "--restarts",
     type=click.IntRange(6, 100),
     metavar="N",
-    help="With --together: how often both builds are started and measured [default: 6].",
+    help="With --together: the most times that both builds are started and measured [default: 6].",
 )
 @settings_flags(SETTINGS, words=WORDS)
 @out_option("Folder for the session [default: ab/NAME-TIME].")
@@ -163,9 +163,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     if given["together"]:
         settings = _for_both(settings, given)
     elif given["restarts"] is not None:
-        raise UsageError(
-            "--restarts needs --together: otherwise each run restarts its build", hint="add --together"
-        )
+        raise UsageError("--restarts needs --together, which restarts both builds", hint="add --together")
     if "different" in given["fail_on"]:
         _check_answers(settings.answers.keep)
     plan = _plan(given, base, new)
@@ -186,7 +184,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             report = partial(tell, err=True)
             if instant_ns is not None:
                 watching.waiting(f"The first run begins at {moment_text(instant_ns)}.")
-                wait_for(instant_ns, report, plain=given["plain"], lead_ns=0)
+                wait_for(instant_ns, report, plain=given["plain"], lead_ns=0, what="the first run begins")
             found = kind(replace(plan, out=folder), trace, settings, report, watching.sinks).run()
         write_whole(folder / "compare.json", _json(found))
         page = folder / "compare.html"
@@ -205,11 +203,14 @@ def _check_answers(keep: str | None) -> None:
         why, hint = "a Kafka target sends no responses to compare", "leave out different"
         raise UsageError(f"--fail-on different: {why}", hint=hint)
     if keep == "none":
-        raise UsageError("--fail-on different: no responses are kept", hint="set --keep-answers to all")
+        raise UsageError("--fail-on different: no responses are kept", hint="give --keep-answers all")
 
 
 def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
-    """Return the options of the session, with a placeholder for its folder, which is chosen later."""
+    """Return the options of the session, with a placeholder for its folder, which is chosen later.
+
+    UsageError if one is invalid.
+    """
     from replay.comparison.design import RESTARTS_MIN
     from replay.comparison.session import Plan
     from replay.units import parse_duration_ns
@@ -266,7 +267,7 @@ def _keeping_answers(scenario: Any, *builds: Any) -> Any:
 
 
 def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
-    """Return the scenario for runs that send to both builds at once.
+    """Return the scenario for runs that send to both builds at once. Without a duration, it gets RESTART_NS.
 
     UsageError if the scenario writes and --methods is not given, because one database could receive each write
     twice.
@@ -303,7 +304,7 @@ def _builds(given: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
-    """Return the scenario with flags applied, and the recording to replay."""
+    """Return the scenario with flags applied, and the recording to replay. UsageError if a file sets no trace."""
     from replay.protocols.scenario import load_scenario
 
     path = Path(name) if name.endswith(".toml") else None

@@ -53,7 +53,8 @@ def command(
     REPLAY_ALLOW. It serves one run, then exits. If the coordinator dies, the agent stops cleanly and keeps its run
     folder.
 
-    Exit codes: 0 served, 1 the coordinator was lost or the run failed, 2 wrong usage or refused, 130 interrupted.
+    Exit codes: 0 served, 1 the coordinator was lost or the run failed, 2 wrong usage or refused, 130 interrupted before
+    the run.
     """
     import trio
 

@@ -27,7 +27,7 @@ _OPTIONS = (
     click.option(
         "--cluster-ca",
         metavar="FILE",
-        help="With --cluster: authorities that verify the agents' certificates.",
+        help="With --cluster: PEM file of the authorities to trust for the agents' certificates.",
     ),
     click.option("--cluster-cert", metavar="FILE", help="With --cluster: certificate of the coordinator."),
     click.option(

@@ -52,8 +52,9 @@ def trials_over_cluster(
 ) -> RunTrial:
     """Return a function that runs one trial of `replay peak --cluster`.
 
-    Each trial is a run of its own, with its own agents. EngineError if an agent did not send all of its share,
-    because the trial then shows nothing about its load.
+    Each trial is a run of its own, with its own agents. The function raises EngineError if an agent did not send all of
+    its share, because the trial then shows nothing about its load. UsageError for `k8s:`, and the errors of
+    `over_cluster`.
     """
     if given["cluster"].partition(":")[0] == "k8s":
         raise UsageError(
@@ -163,7 +164,7 @@ class Progress:
         self._next_s = PROGRESS_EVERY_S
 
     def reported(self, agent: int, report: Report) -> None:
-        """Store an agent's latest report, and print the sum if PROGRESS_EVERY_S have passed."""
+        """Store how much an agent has sent, and print the sum of all agents if PROGRESS_EVERY_S have passed."""
         self._sent[agent] = report.totals.get("sent", 0)
         if report.at_s >= self._next_s:
             self._next_s = report.at_s + PROGRESS_EVERY_S

@@ -42,8 +42,8 @@ VERBS = {
     "generate": ("generate", "Make a trace of synthetic traffic."),
     "transform": ("transform", "Make a trace from another one: cut, sample, scale, speed up."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
-    "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
-    "runs": ("runs", "List runs, or show where they got slower (--trend)."),
+    "export": ("export", "Write a trace as Parquet, CSV, .gor, HAR, vegeta targets or log lines."),
+    "runs": ("runs", "List runs, or show where they got slower or faster (--trend)."),
     "demo": ("demo", "Replay a small example against a built-in service."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log against a target."),
@@ -60,7 +60,7 @@ VERBS = {
     "merge": ("merge", "Merge the run folders of agents into one run."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
-"""The module and the help line of each verb, so that the help needs no import of the modules."""
+"""The module and the help line of each verb, so that the help imports none of the modules."""
 
 GROUPS = {
     "Traffic": ("import", "record", "generate", "transform", "inspect", "export"),
@@ -80,7 +80,7 @@ _LESS_MEMORY = "stop other programs; a run needs less memory with a lower -c or 
 _OS_ERRORS = {
     errno.ENOSPC: ("no space left on the disk", "free some space, or write to another disk"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, or write to another disk"),
-    errno.EFBIG: ("a file would exceed the file size limit", "raise it: ulimit -f unlimited"),
+    errno.EFBIG: ("a file would exceed the file size limit", "raise the limit: ulimit -f unlimited"),
     errno.EMFILE: ("too few file descriptors", "raise the limit: ulimit -n 65536"),
     errno.ENFILE: ("the system has no file descriptors left", "close other programs, or raise fs.file-max"),
     errno.EIO: ("input/output error", "check the disk, or the terminal that shows the output"),
@@ -91,7 +91,7 @@ _FILE_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST),
     *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
 }
-"""OS errors about a file's name, for which the system's own message is clear enough."""
+"""OS errors about a file, for which the system's own message is clear enough."""
 
 
 class _Verbs(click.Group):
@@ -275,7 +275,7 @@ def _ended(error: BaseException) -> int:
 
 
 def _show_compiling(modules: list[str]) -> None:
-    """Show progress while kernels compile that were not compiled when the command started."""
+    """Compile `modules` and other missing kernels, and show the progress. `hooks` calls this before compiling."""
     from replay.report.console import Console
 
     from .progress import compile_kernels

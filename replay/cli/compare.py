@@ -60,7 +60,7 @@ def comparison_options(
 
 
 def _is_runs(text: str) -> bool:
-    """Return whether an argument is a path to runs that can be compared."""
+    """Return whether an argument can be a side of a comparison, and not the FILE of an output."""
     return "=" in text or "," in text or text.endswith(".hlog") or Path(text).is_dir()
 
 

@@ -75,7 +75,7 @@ INVALID_HERE = (
     "INVALID: this machine was too busy to send on time, so the figures do not describe the service."
 )
 
-MOCK = "librdkafka's mock cluster in this process; it is not a real broker and writes nothing to disk"
+MOCK = "librdkafka's mock cluster in this process, which is not a real broker and writes nothing to disk"
 
 
 @contextlib.contextmanager
@@ -95,10 +95,12 @@ def mock_cluster() -> Iterator[str]:
 
 @click.command(name="demo", short_help="Replay a small example against a built-in service.")
 @out_option("Folder for the run [default: runs/evening-TIME].")
-@click.option("--kafka", is_flag=True, help="Send events to an embedded Kafka broker instead.")
+@click.option(
+    "--kafka", is_flag=True, help="Send events to an embedded Kafka broker instead; needs confluent-kafka."
+)
 @click.option("--plain", is_flag=True, help="Disable colours and the live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
-    """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute. It needs no other software.
+    """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute.
 
     Its objectives are examples, and one is always missed. Unlike `replay run`, the demo exits with 0 even then.
     """
@@ -114,7 +116,7 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
         folder = stack.enter_context(result_folder(out, RUNS, "evening"))
         area = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-demo-")))
         if kafka:
-            console.print(f"Its requests are sent as events to {MOCK}.")
+            console.print(f"The requests are sent as events to {MOCK}.")
             text = KAFKA_SCENARIO.format(broker=stack.enter_context(mock_cluster()), speed=SPEED)
         else:
             text = SCENARIO.format(port=stack.enter_context(service.running(SEED)), speed=SPEED)

@@ -29,7 +29,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
     "--trace",
     "trace_path",
     metavar="TRACE",
-    help="With base=recorded: the trace [default: the one that the runs name].",
+    help="With base=recorded: trace of the recording [default: the path that the runs recorded].",
 )
 @click.option(
     "--ignore",
@@ -41,7 +41,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
 @click.option(
     "--accept",
     metavar="FILE",
-    help="Write an [[ignore]] rule for each field that differs, for review, into a new FILE.",
+    help="Write an [[ignore]] rule for each field that differs to a new FILE, for review.",
 )
 @fail_on_option(
     ("different", "inconclusive"), "different", "inconclusive: exit with 3 if nothing can be concluded."
@@ -51,7 +51,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
 def command(sides: tuple[str, ...], **given: Any) -> None:
     """Compare the responses of two builds in runs that kept them (--keep-answers). Each build needs 4 runs or more.
 
-    base=recorded compares the runs of one build with the responses in their recording.
+    base=recorded compares one or more runs of one build with the responses in their recording.
 
     Exit codes: 0 the same, or inconclusive; 99 different; 3 inconclusive with --fail-on inconclusive; 4 a run was
     invalid; 2 wrong usage or input.
@@ -119,7 +119,7 @@ def _two_sides(sides: tuple[str, ...]) -> tuple[RunsOfSide, RunsOfSide]:
 
 
 def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: Options) -> Differences:
-    """Compare runs with the responses in their recording."""
+    """Compare runs with the responses in their recording. UsageError unless the sides are base=recorded and one other."""
     from replay.comparison.responses import runs_of
     from replay.comparison.sides import load_side, load_without_latencies
     from replay.differences.recorded import compare_with_recording
@@ -127,7 +127,7 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
     others = [side for side in sides if side.partition("=")[2] != "recorded"]
     if len(sides) != 2 or len(others) != 1 or "base=recorded" not in sides:
         raise UsageError(
-            "base=recorded compares the recording with the runs of one side only",
+            "a recording can only be compared as base=recorded, with the runs of exactly one other side",
             hint="replay diff base=recorded new=RUN",
         )
     with damage_named(f"one of the runs in {others[0]}"):
@@ -164,4 +164,4 @@ def _accept(found: Differences, path: Path) -> None:
     if any(not one.inside for one in found.different):
         tell(f"{path} written: review it before you add it to the scenario", err=True)
     else:
-        tell(f"{path} written: it has no rule, because no field differs", err=True)
+        tell(f"{path} written: it has no rule, because no field was found to differ", err=True)

@@ -1,4 +1,4 @@
-"""`replay doctor`: shows what this machine can do, what it lacks, and how to install or set it."""
+"""`replay doctor`: shows what this machine can do and how to improve it, or what looking up a name costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from replay.errors import UsageError
     "--warm",
     "warm_wanted",
     is_flag=True,
-    help="Only compile the kernels that are not compiled yet, as for a container image.",
+    help="Only compile the kernels that are not compiled yet, for example in a container image.",
 )
 @click.option(
     "--kernels-key",
@@ -23,7 +23,7 @@ from replay.errors import UsageError
     help="Only print the cache key of the compiled kernels (docs/ci.md).",
 )
 def command(name: str | None, resolver: str, warm_wanted: bool, key: bool) -> None:
-    """Check clock, timers, cores, limits, kernels and packages; report what is missing and how to get it.
+    """Check the system, cores, clock, timer, files, libc, TLS, kernels, disk and capacity, and advise what to improve.
 
     With NAME: look it up according to /etc/resolv.conf, and show each query and what a trailing dot would save.
     LOCALDOMAIN and RES_OPTIONS override that file: RES_OPTIONS=ndots:5 LOCALDOMAIN='svc.cluster.local cluster.local'.

@@ -189,7 +189,7 @@ def warm(console: Console) -> None:
 
 def _disk() -> Finding:
     free = shutil.disk_usage(".").free
-    text = f"{units.format_bytes(free)} free here"
+    text = f"{units.format_bytes(free)} free in the working directory"
     return Finding(
         "disk", GOOD if free > 1 << 30 else FAIR, text, "" if free > 1 << 30 else "keep 1 GiB free for runs"
     )
@@ -248,7 +248,7 @@ def print_findings(found: list[Finding], console: Console) -> None:
 def look_at_name(name: str, resolver: str, console: Console) -> None:
     """Print what it costs to look up a name.
 
-    TargetError if the name has no address. The queries are printed first.
+    TargetError if the name has no address. The queries are printed first. UsageError if `resolver` is invalid.
     """
     import trio
 

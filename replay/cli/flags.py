@@ -27,7 +27,7 @@ class SettingFlag(click.Option):
         self.group = setting.group
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the values of a setting that has few, and file names if the setting is a file."""
+        """Complete the fixed words that the setting accepts, or file names if its value is a file."""
         if self.metavar == "FILE":
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(value) for value in _values(self.setting) if value.startswith(incomplete)]
@@ -38,7 +38,7 @@ class OptionalSettingFlag(SettingFlag, OptionalValue):
 
 
 def _values(setting: Setting) -> tuple[str, ...]:
-    """Return the values of a setting that has few; empty if it has many."""
+    """Return the fixed words that a setting accepts, such as `auto`; empty if it accepts none."""
     if setting.choices:
         return setting.choices
     written = metavar_of(setting).split("|")
@@ -50,7 +50,8 @@ def settings_flags(
 ) -> Callable[[Command], Command]:
     """Return a decorator that adds the flags of these settings to a verb.
 
-    `words` are help texts for settings that mean something special in this verb.
+    `required` are the keys whose flags must be given. `words` are help texts for settings that mean something special
+    in this verb.
     """
 
     def add(command: Command) -> Command:
@@ -149,14 +150,17 @@ def default_text(setting: Setting) -> str:
 
 
 def _flag_name(setting: Setting) -> str:
-    """Return the name of the flag for error messages."""
+    """Return the name of the flag for error messages: `-H` for headers, otherwise the long one."""
     if setting.key == "headers":
         return "-H"
     return next(flag for flag in setting.row.flags if flag.startswith("--"))
 
 
 def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the settings that a verb's parameters set, by key, and the flag of each for error messages."""
+    """Return the settings that a verb's parameters set, by key, and the flag of each for error messages.
+
+    UsageError for a text that is not a whole number, a header or a pair.
+    """
     values: dict[str, Any] = {}
     flags: dict[str, str] = {}
     for key in flags_of_all():
@@ -169,7 +173,7 @@ def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _value(setting: Setting, value: Any) -> Any:
-    """Return the value of a flag as a scenario file would have it."""
+    """Return the value of a flag as a scenario file would have it. UsageError if it cannot be converted."""
     if setting.kind is bool:
         return not setting.row.flags[0].startswith("--no-")
     if setting.kind is int:

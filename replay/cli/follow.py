@@ -93,11 +93,12 @@ def _flags() -> list[str]:
     "sinks",
     multiple=True,
     metavar="NAME=...",
-    help="Also write each second to csv=FILE, jsonl=FILE, or a sink of an installed package; repeatable.",
+    help="Also export the figures of each second: otlp=URL, prometheus=HOST:PORT, csv=FILE, jsonl=FILE, or a sink of an "
+    "installed package; repeatable.",
 )
 @output_options("report.html in the run's folder")
 @click.option("--plain", is_flag=True, help="Disable colours and the live view.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells the result.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code shows the result.")
 def command(
     paths: tuple[str, ...], out: Path | None, delay: str | None, from_: str, keep: Path | None, sinks: tuple[str, ...],
     mirror: bool, listen: str | None, plain: bool, quiet: bool, **given: Any,
@@ -139,7 +140,7 @@ def command(
         contextlib.closing(stream),
         audience(scenario, print_to_stderr) as watching,
     ):
-        watching.waiting(f"Waiting for the first lines of {stream.name}.")
+        watching.waiting(f"Waiting for the first entries of {stream.name}.")
         sinks_of_all = [*writers, *watching.sinks]
         raise SystemExit(_follow(stream, wanted, scenario, folder, console, plain, outputs, sinks_of_all))
 
@@ -154,7 +155,7 @@ def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
         )
     if mirror or listen:
         raise UsageError(
-            "--mirror and --listen need SOURCE http",
+            "--mirror, --listen and SOURCE http belong together",
             hint="replay follow http --mirror --listen HOST:PORT",
         )
     return False
@@ -185,7 +186,7 @@ def _check_target(url: str, *, is_kafka: bool) -> None:
         )
     if not is_kafka and scheme not in ("http", "https"):
         raise UsageError(
-            f"{url} cannot be the target: a log needs an HTTP target, and a kafka:// source a kafka:// target",
+            f"{url} cannot be the target: only http:// and https:// targets can receive this source",
             hint="--target http://127.0.0.1:8080",
         )
 
@@ -203,7 +204,7 @@ def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Str
     source = parse_source(name)
     if from_ != "now":
         raise UsageError(
-            "--from beginning: a topic can be followed from now on only",
+            "--from beginning: a topic can only be followed from its current end",
             hint="use replay record, then replay run",
         )
     if keep is not None:
@@ -215,7 +216,7 @@ def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Str
 def _opened(name: str, from_: str) -> Stream:
     """Open standard input or a log file, the latter for new entries only or from its beginning.
 
-    Entries that arrive while the run is prepared are kept. UsageError for a URL.
+    Entries that arrive while the run is prepared are not lost. UsageError for a URL.
     """
     from replay.following.log import GrowingLog
     from replay.following.pipe import StandardInput

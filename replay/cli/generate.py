@@ -31,7 +31,7 @@ def _number(text: str, flag: str) -> float:
 
 
 def _levels(text: str, flag: str) -> list[float]:
-    """Parse rates that are separated by commas, to requests per second. 0 is allowed."""
+    """Parse rates that are separated by commas, to requests per second. 0 is allowed. UsageError for an invalid one."""
     try:
         return [
             units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0
@@ -42,7 +42,10 @@ def _levels(text: str, flag: str) -> list[float]:
 
 
 def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the [curve] table that the flags describe; None without such flags."""
+    """Return the [curve] table that --ramp, --steps or --curve describes; None without these flags.
+
+    UsageError for an invalid value.
+    """
     if given["ramp"] is not None:
         begin, colon, end = given["ramp"].partition(":")
         if not colon:
@@ -63,14 +66,14 @@ def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the [[request]] tables that the flags describe."""
+    """Return the [[request]] tables that --mix and --zipf describe. UsageError for an invalid value."""
     rules = []
     for text in given["mix"]:
         route, equals, weight = text.rpartition("=")
         method, _, path = (route if equals else text).partition(" ")
         if not path:
             raise UsageError(
-                f"--mix: {text!r} is not 'METHOD /path=WEIGHT'", hint="such as 'GET /items/{id}=3'"
+                f"--mix: {text!r} is not 'METHOD /path=WEIGHT'", hint="write --mix 'GET /items/{id}=3'"
             )
         value = _number(weight, "--mix") if equals else 1.0
         rules.append({"method": method, "path": path, "weight": value, "ids": 1_000})
@@ -86,7 +89,10 @@ def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the recipe keys that flags set, and the flag of each for error messages."""
+    """Return the recipe keys that flags set, and the flag of each for error messages.
+
+    UsageError if flags contradict each other, or for an invalid value.
+    """
     rates = [name for name in ("rate", "poisson", "gamma") if given[name] is not None]
     curves = [name for name in ("ramp", "steps", "curve", "shape") if given[name] is not None]
     if len(rates) > 1 or len(curves) > 1:
@@ -126,9 +132,11 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @out_option("Trace to write.", required=True)
 @click.option("-d", "--duration", metavar="TIME", help="Length of the trace: 60s, 24h.")
 @click.option("--rate", metavar="RATE", help="Requests at even intervals: 500/s.")
-@click.option("--poisson", metavar="RATE", help="Poisson process: independent users.")
+@click.option("--poisson", metavar="RATE", help="Requests of independent users (a Poisson process): 500/s.")
 @click.option(
-    "--gamma", metavar="RATE", help="Gamma-distributed gaps, burstier or more even, according to --cv."
+    "--gamma",
+    metavar="RATE",
+    help="Gamma-distributed gaps: burstier than Poisson with --cv above 1, more even below 1.",
 )
 @click.option("--cv", metavar="CV", help="Standard deviation of the gaps of --gamma divided by their mean.")
 @click.option("--ramp", metavar="FROM:TO", help="Linear change from one rate to another: 10/s:200/s.")
@@ -136,12 +144,12 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @click.option(
     "--shape",
     metavar="NAME",
-    help="day, week, 6pm, monday, january or lockdown, at the mean rate of --rate, --poisson or --gamma.",
+    help="Curve of the rate: day, week, 6pm, monday, january or lockdown; --rate, --poisson or --gamma is its mean.",
 )
 @click.option("--curve", metavar="FILE", help="CSV of time and rate, or time and count.")
-@click.option("--from", "window__from", metavar="WHEN", help="Time at which the curve begins.")
-@click.option("--until", "window__until", metavar="WHEN", help="Time at which the curve ends (exclusive).")
-@click.option("--process", metavar="NAME", help="Arrivals within the curve: even, poisson or gamma.")
+@click.option("--from", "window__from", metavar="WHEN", help="With --curve: first moment of FILE to use.")
+@click.option("--until", "window__until", metavar="WHEN", help="With --curve: moment of FILE to end before.")
+@click.option("--process", metavar="NAME", help="Arrivals at the current rate: even, poisson or gamma.")
 @click.option("--bursts-of", metavar="TRACE", help="Bursts like those of this trace (a fitted MMPP2).")
 @click.option("--mix-of", metavar="TRACE", help="Requests of this trace, in its proportions.")
 @click.option(
@@ -154,7 +162,9 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     "--zipf", metavar="ITEMS[:EXPONENT]", help="Requests for the items of a catalogue, by popularity."
 )
 @click.option("--clients", type=int, metavar="N", help="Number of clients [default: 1000].")
-@click.option("--start", metavar="WHEN", help="First moment [default: 2026-01-05T00:00:00Z].")
+@click.option(
+    "--start", metavar="WHEN", help="First moment [default: that of --curve, or 2026-01-05T00:00:00Z]."
+)
 @click.option("--seed", metavar="N", help="Seed of all random draws [default: 1].")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:

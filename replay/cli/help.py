@@ -24,7 +24,7 @@ class GroupedCommand(click.Command):
     """A verb whose help lists its options by the groups of the settings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each group. The last section holds the options that are not settings."""
+        """Write a section for each group. Options that are not settings are in the section of the last group."""
         from replay.settings.table import GROUPS
 
         groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}

@@ -56,7 +56,7 @@ def rejected_lines(manifest: Manifest) -> list[Text]:
 
 
 def left_out_lines(manifest: Manifest) -> list[Text]:
-    """Return lines about files in the given folders that are not recordings, at most LEFT_OUT_SHOWN of them."""
+    """Return a line for each of the first LEFT_OUT_SHOWN skipped files, and one that counts the other skipped files."""
     lines = [Text(file.why, "yellow") for file in manifest.left_out[:LEFT_OUT_SHOWN]]
     more = len(manifest.left_out) - LEFT_OUT_SHOWN
     return [*lines, Text(f"and {units.counted(more, 'more file')}", "dim")] if more > 0 else lines
@@ -111,7 +111,7 @@ def folded_lines(manifest: Manifest) -> list[Text]:
 
 
 def names_text(manifest: Manifest) -> str:
-    """Return the names of removed secrets, most frequent first: ` (token 5, code 3)`. Empty without secrets."""
+    """Return the names of replaced secrets, most frequent first: ` (token 5, code 3)`. Empty without secrets."""
     names = [f"{name} {count:,}" for name, count in manifest.secrets_by_name.items()]
     if not names:
         return ""
@@ -287,9 +287,9 @@ class ProgressBar:
         self._bar.update(self._task, completed=done, total=known, lines=f"{lines:,}", rate=rate)
 
 
-@click.command(name="import", short_help="Make a trace from access logs.")
+@click.command(name="import", short_help="Turn logs and other recordings into a trace.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
-@out_option("Trace to write [default: LOG.trace, here].")
+@out_option("Trace to write [default: LOG.trace in the working directory].")
 @format_options
 @click.option(
     "--service",

@@ -66,7 +66,7 @@ def command(
         )
     path = out or Path(f"{Path(recordings[0]).name.split('.')[0] or 'scenario'}.toml")
     if os.path.lexists(path):
-        raise OutputError(f"{path} exists already: it is not overwritten", hint="give another -o")
+        raise OutputError(f"{path} exists already: it is not overwritten", hint="give another file with -o")
     write_new(path, _text(recordings[0], path, target or "", everything))
     tell(f"{path} written; replay run {shlex.quote(str(path))} --dry-run shows its plan")
 

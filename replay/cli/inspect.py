@@ -76,7 +76,7 @@ def _hours(summary: Summary) -> list[tuple[str, str | Text]]:
 
 
 def as_json(found: Inspection, stats: dict[str, Any]) -> bytes:
-    """Return the figures as JSON, including those of `--stats`."""
+    """Return the figures as JSON. `stats` holds those of `--stats`, and is empty without it."""
     return msgspec.json.format(msgspec.json.encode({**found.document, **stats}), indent=2)
 
 
@@ -210,7 +210,9 @@ def _screen(console: Console, found: Inspection) -> None:
 @routes_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print the figures as JSON.")
 @click.option("--stats", "stats_wanted", is_flag=True, help="Show burstiness, gaps, sessions and popularity.")
-@click.option("--against", metavar="TRACE", help="Like --stats, and compare with this trace.")
+@click.option(
+    "--against", metavar="TRACE", help="Show the figures of --stats, and compare them with this trace."
+)
 def command(
     recordings: tuple[str, ...],
     rules_file: Path | None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 AGAIN_S = 0.05
-"""How many seconds pass before an interrupt is sent again that Python turned into a warning."""
+"""The delay after which an interrupt that Python turned into a warning is sent again."""
 
 INTERRUPTED = 130
 """Equal to `replay.errors.Exit.INTERRUPTED`, which is not imported yet."""
@@ -57,7 +57,7 @@ def settle() -> None:
     """Restore default signal handling at the end of the command, so that a signal kills the process while it exits.
 
     If a KeyboardInterrupt leaves an `exec` (which namedtuple and Numba use to make functions), Python remembers it,
-    and `python -m` then ends by SIGINT instead of our exit code. Evaluating another text clears that.
+    and `python -m` then ends by SIGINT instead of with our exit code. Evaluating another text clears that.
     """
     eval("None")
     # At exit Python would search all of Numba's objects for garbage, which takes a tenth of a short command's time.

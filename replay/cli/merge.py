@@ -23,7 +23,7 @@ from .places import RUNS, result_folder
 @output_options("report.html in the run's folder")
 @click.option("--plain", is_flag=True, help="No colours.")
 @click.option(
-    "-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells the result of the run."
+    "-q", "--quiet", is_flag=True, help="Print errors only; the exit code shows the result of the run."
 )
 def command(runs: tuple[Path, ...], out: Path | None, plain: bool, quiet: bool, **given: Any) -> None:
     """Merge the run folders of the agents of one run, RUN..., into one run, and print its report.

@@ -146,9 +146,9 @@ class Outputs:
 def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
     """Remove the output options from the parameters of a command, check them, and return the outputs.
 
-    UsageError if two outputs go to stdout or to the same file. OutputError if a file cannot be written, so that
-    this is known before anything is sent. A verb that `measures` prints annotations in GitHub Actions by default; a
-    verb that only shows an earlier result does not.
+    UsageError if two outputs go to stdout or to the same file, if the page goes to stdout, or if a file is a folder.
+    OutputError if a file cannot be written, so that this is known before anything is sent. A verb that `measures`
+    prints annotations in GitHub Actions by default; a verb that only shows an earlier result does not.
     """
     files = {name: given.pop(f"{name}_file") for name in FORMATS}
     in_actions = measures and os.environ.get("GITHUB_ACTIONS") == "true"

@@ -20,8 +20,8 @@ SETTINGS = tuple(key for key in flags_of_all() if key not in SET_BY_PEAK)
 
 WORDS = {
     "slo": "Objective with its unit: 'p99<250ms' [default: errors<0.1% and errors<1%].",
-    "window.from": "Start of the hold's part, or of the window of --until [default: the busiest part].",
-    "window.until": "End (exclusive) of the window in which the parts of trials and hold are searched for.",
+    "window.from": "Start of the part to hold; with --until, start of the window to search [default: the busiest part].",
+    "window.until": "End (exclusive) of the window to search for the parts of the trials and the hold.",
 }
 
 
@@ -37,7 +37,9 @@ WORDS = {
     "--lowest", default="0.25", metavar="K", show_default=True, help="First and lowest scale to try."
 )
 @click.option("--highest", default="64", metavar="K", show_default=True, help="Highest scale to try.")
-@click.option("--width", default="2%", metavar="SHARE", show_default=True, help="Precision of the answer.")
+@click.option(
+    "--width", default="2%", metavar="SHARE", show_default=True, help="Relative precision of the peak."
+)
 @click.option("--trial", default="15s", metavar="TIME", show_default=True, help="Duration of a trial.")
 @click.option("--hold", default="60s", metavar="TIME", show_default=True, help="How long the peak is held.")
 @click.option(
@@ -45,7 +47,7 @@ WORDS = {
     type=click.Choice(["1", "3", "5"]),
     default="3",
     show_default=True,
-    help="Trials at each load.",
+    help="Most trials at each load; their majority decides.",
 )
 @click.option(
     "--surge",
@@ -64,8 +66,8 @@ def command(
 ) -> None:  # fmt: skip
     """Find the highest scale of a trace that meets the objectives, hold that load, and then lower it again.
 
-    A trial replays the busiest part of the recording of length --trial. The hold replays the busiest part of length
-    --hold around it, at the same mean rate. --from alone sets where the hold's part starts; --until, with or without
+    A trial replays the busiest part of the recording that is --trial long. The hold replays the busiest part around it
+    that is --hold long, at the same mean rate. --from alone sets where the hold's part starts; --until, with or without
     --from, limits where both parts are searched for. With --cluster, each trial is a run over many machines.
 
     Exit codes: 0 found, 1 a later trial could not be run, 3 none (or none that could be held), 4 the generator was the

@@ -126,8 +126,8 @@ def find(
 
         def begin() -> None:
             if instant_ns is not None:
-                watching.waiting(f"The first trial begins at {moment_text(instant_ns)}.")
-                wait_for(instant_ns, print_to_stderr, plain=plain, lead_ns=0)
+                watching.waiting(f"The test begins at {moment_text(instant_ns)}.")
+                wait_for(instant_ns, print_to_stderr, plain=plain, lead_ns=0, what="the test begins")
 
         run = _trials(given, scenario, recordings[0], watching.sinks)
         return _measured(
@@ -217,7 +217,7 @@ def _surged(
     found = [*before, *surge_facts(recovery, times, trigger_ns), *watched]
     with shown_of(folder):
         print_surge(recovery, times, trigger_ns, before, watched, folder, console)
-        sentence = f"a surge of {times:g} times: {recovery.verdict}"
+        sentence = f"a surge of {times:g} times the baseline: {recovery.verdict}"
         cases = surge_cases(recovery, sentence)
         length_s = surge.document.duration_s
         result = PeakResult(folder.name, recovery.verdict, sentence, cases, length_s, found, document, page)

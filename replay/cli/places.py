@@ -22,7 +22,7 @@ from replay.errors import (
 RUNS, SESSIONS = history.RUNS, history.SESSIONS
 
 _NAME_KEPT = 100
-"""How many characters of the recording's name the name of a result keeps at most."""
+"""The most characters of the recording's name in the name of a result."""
 
 
 @contextlib.contextmanager
@@ -88,10 +88,9 @@ def _made(claim: Path) -> bool:
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """Make an error after the first run in `folder` report that the runs are kept.
+    """Turn an error with the exit code of wrong usage into an EngineError if something was sent already.
 
-    If such an error would exit with the code for wrong usage, it becomes an EngineError, because something was sent
-    already.
+    Its hint says that the runs so far are in `folder`. Other errors are not changed.
     """
     try:
         yield

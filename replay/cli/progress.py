@@ -34,7 +34,7 @@ LINE_EVERY_S = 5.0
 
 _TEXT = "compiling kernels for this machine, once"
 _LEFT_FROM_SHARE = 0.03
-"""The share of the work from which on the time left can be estimated."""
+"""The share of the work that must be done before the remaining time is estimated."""
 
 
 def usual_kernels() -> list[str]:
@@ -55,7 +55,7 @@ def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
 
 def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
     """Compile `modules` and the usual ones into the cache, unless they are there already."""
-    # The command's hook calls this function, so it must not run for what is compiled below.
+    # The command's hook calls this function. Compiling below must not call it again, so the hook is replaced.
     hooks.before_compiling(lambda _: None)
     todo = [
         name
@@ -68,7 +68,7 @@ def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
         whole = parallel.compile_apart(todo, progress)
     if not whole:
         console.print(
-            "compiling the missing kernels in this process instead; that takes a minute or two",
+            "a compiling process failed: this process compiles the missing kernels, which takes a minute or two",
             soft_wrap=True,
         )
 

@@ -73,7 +73,7 @@ def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
     if from_ns is not None and until_ns <= from_ns:
         raise UsageError(
             f"--until {until} ({_shown(until_ns)}) is not after --from {from_} ({_shown(from_ns)})",
-            hint="the range between them is empty",
+            hint="give a later --until, or an earlier --from",
         )
     return None if from_ns is None else from_ns // units.MS_NS, until_ns // units.MS_NS
 
@@ -101,12 +101,12 @@ def _shown(at_ns: int) -> str:
     show_default=True,
     help="Address to receive requests on.",
 )
-@click.option("--upstream", metavar="URL", help="Service to forward requests to, unchanged.")
+@click.option("--upstream", metavar="URL", help="Service that requests are forwarded to, unchanged.")
 @click.option(
     "--upstream-ca",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Authorities (PEM) to verify an https:// service with [default: the system's].",
+    help="PEM file of the authorities to trust for an https:// service [default: the system's].",
 )
 @click.option(
     "--mirror",
@@ -119,7 +119,7 @@ def _shown(at_ns: int) -> str:
     metavar="STATUS",
     default=204,
     show_default=True,
-    help="With --mirror: status to answer every request with.",
+    help="With --mirror: status of every response.",
 )
 @click.option(
     "--cert",
@@ -138,13 +138,13 @@ def _shown(at_ns: int) -> str:
     metavar="LIST",
     default="all",
     show_default=True,
-    help="Request headers to record: all, none, or accept,x-*,!x-trace. Secrets in them are replaced.",
+    help="Request headers to record: all, none, or accept,x-*,!x-trace. Secrets are replaced unless --keep-secrets is set.",
 )
 @click.option(
     "--body-limit",
     metavar="SIZE",
     multiple=True,
-    help="Largest body to record [default: 1MiB]; 'POST /upload=0' for one route.",
+    help="Most bytes of a body to record [default: 1MiB]; 'POST /upload=0' for one route.",
 )
 @click.option("--keep-responses", is_flag=True, help="Also record the headers and bodies of responses.")
 @scrub_options
@@ -153,7 +153,7 @@ def _shown(at_ns: int) -> str:
     "from_",
     metavar="WHEN",
     default="earliest",
-    help="Where to start: earliest, or a time: 18:00, ISO 8601 (UTC) [default: earliest].",
+    help="Where to start: earliest, or a time such as 18:00 or ISO 8601, in UTC without a zone [default: earliest].",
 )
 @click.option(
     "--until",
@@ -161,7 +161,7 @@ def _shown(at_ns: int) -> str:
     default="latest",
     help="Where to stop: latest (the current end), or a time; +10m counts from --from, or from now without it.",
 )
-@click.option("--resume", metavar="TRACE", help="Earlier recording to continue from its end.")
+@click.option("--resume", metavar="TRACE", help="Trace of an earlier recording, to continue at its end.")
 @click.option("--scenario", metavar="FILE", help="Scenario whose [kafka] table has the connection settings.")
 @click.option(
     "--isolation",

@@ -212,5 +212,5 @@ def _about_trace(recorded: Recorded) -> list[str]:
             "bodies, so that replay init can propose session rules"
         )
     if recorded.notes.options.get("keep_secrets"):
-        lines.append("secrets are recorded unchanged: only this user can read the trace")
+        lines.append("secrets are recorded unchanged: only you can read the trace")
     return lines

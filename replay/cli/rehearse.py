@@ -49,7 +49,7 @@ def command(
     Without options, the scenes are listed and the first is played; Enter plays the next.
 
     Exit codes: 0 each scene failed before its fix and recovered after it, as described, 1 a process of the twin died, 2
-    wrong usage, 4 this machine was too busy to tell, 99 a scene did not end as described, 130 interrupted.
+    wrong usage, 4 this machine was too busy for a verdict, 99 a scene did not end as described, 130 interrupted.
     """
     from replay.rehearsal.narration import Narrator
     from replay.rehearsal.scene import all_scenes, scene_of

@@ -43,7 +43,9 @@ def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
     folder = run if run is not None else _newest()
     loaded = load_run(folder)
     if loaded.recovered:
-        tell(f"{folder} was killed; its results were rebuilt from the counts of its lanes", err=True)
+        tell(
+            f"the run in {folder} was killed; its results were rebuilt from the counts of its lanes", err=True
+        )
     with damage_named(str(folder)):
         _show(loaded, outputs, hgrm)
 

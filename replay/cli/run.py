@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
     """Return the scenario with the flags applied, and the recordings to replay.
 
-    UsageError for more than one scenario, or if there is no recording.
+    UsageError for more than one scenario, or if there is no recording, and the errors of `load_scenario`.
     """
     from replay.protocols.scenario import load_scenario
 
@@ -59,13 +59,13 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     if not recordings:
         raise UsageError(
             "no trace or log to replay",
-            hint="replay run TRACE --target URL, or replay run SCENARIO.toml TRACE",
+            hint="give one as an argument, or a scenario that sets trace",
         )
     return scenario, recordings
 
 
 def named_after(scenario: Scenario, path: Path | None) -> Scenario:
-    """Return the scenario with a name: its own, or that of its file."""
+    """Return the scenario, named after its file if it has a file and no name."""
     from msgspec.structs import replace
 
     return scenario if path is None or scenario.name else replace(scenario, name=path.stem)
@@ -73,7 +73,10 @@ def named_after(scenario: Scenario, path: Path | None) -> Scenario:
 
 @contextlib.contextmanager
 def work_area(out: Path) -> Iterator[Path]:
-    """Make a temporary folder beside the run folder, and remove it when the context ends."""
+    """Make a temporary folder beside the run folder, and remove it when the context ends.
+
+    OutputError if the folder cannot be made.
+    """
     area = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         try:
@@ -113,13 +116,13 @@ def work_area(out: Path) -> Iterator[Path]:
 @scrub_options
 @click.option("--dry-run", is_flag=True, help="Print the plan without sending anything.")
 @click.option("--plain", is_flag=True, help="Disable colours and the live view.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells the result.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code shows the result.")
 def command(
     paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...],
     scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool,
     dry_run: bool, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
-    """Replay a trace, or logs, against a target. Each request is sent at its recorded time.
+    """Replay a trace, or logs, against a target. By default, requests are sent with their recorded timing.
 
     Exit codes: 0 passed, 1 the run failed after it had begun, or its target moved to an address that is not allowed, 2
     wrong usage or over a limit (nothing was sent), 4 invalid (the generator was the bottleneck), 99 an SLO failed, the
@@ -165,7 +168,7 @@ def command(
 def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
     """Return the transport that `--cluster` selects; None without it.
 
-    UsageError for options that cannot be combined with it.
+    UsageError for options that cannot be combined with it, or that need it.
     """
     if given["cluster"] is None:
         check_unused(given)

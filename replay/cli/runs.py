@@ -26,7 +26,7 @@ _HEADS = ("when", "run", "target", "verdict", "p99", "objectives")
 _GAP = "  "
 
 
-@click.command(name="runs", short_help="List runs, or show where they got slower (--trend).")
+@click.command(name="runs", short_help="List runs, or show where they got slower or faster (--trend).")
 @click.argument("words", nargs=-1, metavar="[FOLDER] [SCENARIO]")
 @click.option("-n", "--newest", type=click.IntRange(1), metavar="N", help="List the newest N only.")
 @click.option("--trend", is_flag=True, help="Show the builds at which a scenario became slower or faster.")
@@ -34,7 +34,7 @@ _GAP = "  "
     "--since",
     default="",
     metavar="BUILD",
-    help="Show changes since BUILD; --fail-on counts all of them.",
+    help="Show changes since BUILD; --fail-on then counts those that were reported before, too.",
 )
 @click.option(
     "--fail-on",
@@ -57,7 +57,7 @@ def command(
     """List the runs in FOLDER [default: runs], newest first. SCENARIO (a name or file) limits the list to its runs.
 
     With --trend, show for each scenario the builds at which it became slower or faster (docs/runs.md). Exit codes:
-    0, 99 if --fail-on finds a change, 1 if the database could not be rebuilt.
+    0, 99 if --fail-on finds a change, 1 if --rebuild fails (without --trend).
     """
     from replay.results.listing import list_runs
 
@@ -104,7 +104,10 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
 
 
 def _rebuild(folder: Path) -> bool:
-    """Rebuild the database, report how many results (runs, searches) it has, and return whether that worked."""
+    """Rebuild the database, report how many results (runs, searches) it has, and return whether that worked.
+
+    InputError if the folder cannot be read.
+    """
     from replay.history.database import database_of, opened
 
     try:

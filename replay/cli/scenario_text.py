@@ -61,8 +61,8 @@ def scenario_text(
     )
     lines = [
         f"# A scenario for {name}: {units.format_count(trace.rows)} requests ({methods}).",
-        "# `replay run THIS-FILE` replays it. Flags override settings. A setting has the name of its flag, with _ for -.",
-        "# Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A time without one is in seconds.",
+        "# `replay run THIS-FILE` replays it. Flags override settings. Most have the name of their flag, with _ for -.",
+        "# Values have units: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A time without a unit is in seconds.",
         f"# {more}",
         "",
     ]
@@ -108,7 +108,7 @@ def _is_table(setting: Setting) -> bool:
 
 
 def _tables(trace: Trace, wanted: list[Setting], everything: bool) -> Iterator[str]:
-    """Yield every table with a wanted key, and [[body]] tables for a trace that needs some."""
+    """Yield every table with a wanted key, and commented [[body]] rules for a trace that needs some."""
     for setting in SETTINGS.values():
         inner = [one for one in wanted if one.key.startswith(f"{setting.key}.")]
         if setting.key == "body":
@@ -143,7 +143,7 @@ def _bodies(trace: Trace, setting: Setting, everything: bool) -> Iterator[str]:
     routes = [route.route for route in trace.manifest.routes if route.route.split(" ")[0] in BODY_METHODS]
     if not routes and not everything:
         return
-    yield "# Bodies for routes that have none in the recording: one [[body]] table each."
+    yield "# Bodies of requests by route, in place of recorded ones: one [[body]] table each."
     yield from _keys(setting)
     for name in routes[:BODIES_SHOWN] or ["POST /v1/users"]:
         yield from (

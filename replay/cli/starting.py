@@ -1,4 +1,4 @@
-"""`--start-at`: waits for the instant at which the first request is due."""
+"""`--start-at`: waits for the start time of a run, a search or a session."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ LEAD_NS = 10 * SECOND_NS
 MINUTE_NS = 60 * SECOND_NS
 
 
-def wait_for(at_ns: int, say: Callable[[str], None], *, plain: bool, lead_ns: int = LEAD_NS) -> None:
+def wait_for(
+    at_ns: int, say: Callable[[str], None], *, plain: bool, lead_ns: int = LEAD_NS,
+    what: str = "the first request is due",
+) -> None:  # fmt: skip
     """Wait until `lead_ns` before a start time, and show a countdown.
 
-    The countdown follows the wall clock, because that can be set meanwhile. On a terminal one line is rewritten
-    each second; otherwise `say` receives a line each minute.
+    `what` says what happens at that time. The countdown follows the wall clock, because that can be set meanwhile.
+    On a terminal one line is rewritten each second; otherwise `say` receives a line each minute.
     """
-    say(f"the first request is due at {moment_text(at_ns)}")
+    say(f"{what} at {moment_text(at_ns)}")
     rewrites = sys.stderr.isatty() and not plain
     reported_ns = 0
     while (left_ns := at_ns - lead_ns - time.time_ns()) > 0:

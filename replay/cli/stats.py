@@ -23,7 +23,7 @@ from .import_ import facts
 Expected = dict[str, tuple[float, float]]
 
 TRUE_WITHIN = 0.10
-"""The largest relative difference of the IDC in a window at which a trace still matches another one."""
+"""The largest relative difference between the IDC of a window and its expected value at which a trace is `true`."""
 
 
 class Stats:

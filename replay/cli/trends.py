@@ -30,7 +30,10 @@ _WORSE = {"failed": ("more failures", "fewer failures"), "peak": ("a lower peak"
 def show_trends(
     folder: Path, scenario: str, since: str, fail_on: str | None, json_file: str | None, *, rebuild: bool
 ) -> int:
-    """Print the trends, store which changes were reported, and return the exit code."""
+    """Print the trends, store which changes were reported, and return the exit code.
+
+    InputError if the folder cannot be read or has no runs of the scenario. UsageError if there is no run of `since`.
+    """
     from replay.history.database import opened
     from replay.history.finding import KINDS
     from replay.history.trends import parts_of, trends_of
@@ -59,14 +62,14 @@ def show_trends(
         for trend, changes, fresh in found:
             _print(trend, changes, fresh)
         if not found:
-            click.echo(f"no runs in {shown(str(folder))}")
+            click.echo(f"no trends in {shown(str(folder))}")
         if parts:
             text = ", ".join(units.counted(count, *KINDS[kind]) for kind, count in parts.items())
             click.echo(f"in no trend: {text}")
     if damaged:
         say(f"{units.counted(len(damaged), 'run')} cannot be read: {damaged[0].name}: {damaged[0].problem}")
     if problem:
-        say(f"{problem}; the folders were read instead")
+        say(f"{problem}; the trends are from the run folders, and reported changes were not stored")
     counted = [
         change
         for _, changes, fresh in found
@@ -162,14 +165,16 @@ def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
         few = f"too few {KINDS[trend.kind][1]} to detect a change: {len(trend.rows)} of {RUNS_MIN}"
         click.echo(f"  {few}" if trend.too_few else "  no change")
     if trend.kind == "run" and not trend.too_few and not trend.judges_p99:
-        click.echo(f"  p99 is not judged: it needs {P99_REQUESTS:,} requests in a run")
+        click.echo(f"  p99 is not judged: it needs {P99_REQUESTS:,} requests in nine of ten runs")
     if trend.left_out:
         left = ", ".join(f"{count} {verdict}" for verdict, count in sorted(trend.left_out.items()))
         click.echo(f"  not compared: {left}")
     if trend.unjudged:
         names = ", ".join(shown(route) for route in trend.unjudged[:3])
         more = f" and {len(trend.unjudged) - 3:,} more" if len(trend.unjudged) > 3 else ""
-        click.echo(f"  not judged (too few requests or runs, or not among the 20 largest): {names}{more}")
+        click.echo(
+            f"  routes not judged (too few requests or runs, or not among the 20 largest): {names}{more}"
+        )
 
 
 def _line_of(trend: Trend) -> list[str]:

@@ -1,4 +1,4 @@
-"""`replay twin`: runs services with limits on loopback that can be loaded and changed."""
+"""`replay twin`: runs services with limits on loopback, and changes their settings at run time."""
 
 from __future__ import annotations
 

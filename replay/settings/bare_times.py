@@ -10,7 +10,7 @@ LONG_NS = 60 * SECOND_NS
 
 
 def bare_time_notes(scenario: Scenario) -> list[str]:
-    """Return a note for each of `timeout` and `max_wait` that is above 60 and has no unit.
+    """Return a note for each of `timeout` and `max_wait` that is above 60 s and was written without a unit.
 
     A note reads `timeout 500 is read as 500 s (8 min 20 s); ...`.
     """

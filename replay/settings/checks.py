@@ -1,4 +1,4 @@
-"""Checks of a whole scenario, for rules that concern more than one setting."""
+"""Checks of a whole scenario, after its settings were parsed one by one."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def _bound_text(kind: str, relation: str | None, bound: str) -> str:
         "int": "a whole number ",
         "float": "a number ",
         "array": "a list of ",
-        "str": "a text as long as ",
+        "str": "a text whose length is ",
     }[kind]
     of = "of " if relation in (">=", "<=") and kind in ("int", "float") else ""
     number = f"{int(bound):,}" if bound.lstrip("-").isdigit() else f"{float(bound):,g}"
@@ -195,7 +195,7 @@ def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
 def read_toml(
     path: Path, hint: str = "replay init TRACE --target URL writes a scenario"
 ) -> tuple[str, dict[str, Any]]:
-    """Return the text of a TOML file and its values. InputError if it cannot be read."""
+    """Return the text of a TOML file and its values. InputError if it cannot be read, is too large, or is not TOML."""
     try:
         with path.open("rb") as file:
             data = file.read(SIZE_BYTES_MAX + 1)
@@ -209,7 +209,7 @@ def read_toml(
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}", hint=hint) from None
     except UnicodeDecodeError:
-        raise InputError(f"{path} is not TOML: it is not text") from None
+        raise InputError(f"{path} is not TOML: it is not UTF-8") from None
     except RecursionError:
         raise InputError(f"{path} is not TOML: it is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
@@ -248,9 +248,10 @@ def load(
     """Return the scenario of a TOML file (None: defaults) with flags applied.
 
     `flags` maps a setting's key (`speed`, `window.from`) to its value. `names` maps the key to the flag's name, for
-    errors. The files of bodies, variables, TLS and the live page are relative to the scenario's file. InputError if the
-    file cannot be read, UsageError if a setting is invalid. `and_check` is a further check; it receives the scenario
-    and the function that returns a setting's name for an error.
+    errors. The files of bodies, variables, TLS and the live page are relative to the scenario's file, except those of
+    TLS and the live page that `flags` sets. InputError if the file cannot be read or is not TOML, UsageError if a
+    setting is unknown or invalid. `and_check` is a further check; it receives the scenario and the function that
+    returns a setting's name for an error.
     """
     text, values = ("", {}) if path is None else read_toml(path)
     source = Source(path, text, names or {})
@@ -298,7 +299,7 @@ def _with_key(
 ) -> msgspec.ValidationError:
     """Return the error with the key that it is about, instead of the `[...]` that msgspec writes for it.
 
-    An error without `[...]` is returned unchanged.
+    An error without `[...]`, or whose key is not found, is returned unchanged.
     """
     found = _PATH.search(str(error))
     if found is None or not (table := found[1].partition("[...]")[0]) or "[...]" not in found[1]:

@@ -1,4 +1,4 @@
-"""Finds the keys of a table of settings that were set."""
+"""Finds the settings of a table that differ from their defaults."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 def given_keys(table: msgspec.Struct, name: str) -> list[str]:
-    """Return the keys of a table whose values are not the defaults, as `NAME.KEY`."""
+    """Return the keys of a table whose values are not the defaults, as `NAME.KEY`. `name` is that of the table."""
     usual = type(table)()
     return [
         f"{name}.{field.encode_name}"

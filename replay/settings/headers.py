@@ -43,9 +43,9 @@ def check_header_name(name: str) -> None:
     if not HEADER_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a header's name", hint="write a name such as X-Request-Id")
     if name.lower() == "host":
-        raise UsageError("Host is not set as a header", hint="use --host NAME")
+        raise UsageError("Host cannot be set as a header", hint="use --host NAME")
     if name.lower() in MANAGED_HEADERS:
-        raise UsageError(f"replay sets {name} itself for each request")
+        raise UsageError(f"only replay itself may set {name}")
 
 
 def expand(what: str, value: str, environ: Mapping[str, str]) -> str:

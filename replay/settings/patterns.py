@@ -154,7 +154,7 @@ class _Compiler:
                 quantifier, "the group that captures cannot be repeated: put the repeat inside it"
             )
         if any(ord(character) > 127 for character in self.text[begin:quantifier][:1]):
-            raise self.wrong(quantifier, "only ASCII characters can be repeated; put (?:...) around it")
+            raise self.wrong(quantifier, "only ASCII characters can be repeated; put (?:...) around this one")
         return _Piece(_repeat(piece.code, least, most, lazy), least == 0)
 
     def atom(self, depth: int) -> _Piece:

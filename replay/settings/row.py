@@ -21,7 +21,7 @@ _UNITS = ("_ns", "_per_s", "_bytes", "_")
 
 
 class Row(NamedTuple):
-    """The declaration of a setting, without what msgspec needs to decode it."""
+    """The part of a setting's declaration that msgspec does not need to decode it."""
 
     flags: tuple[str, ...] = ()
     metavar: str = ""
@@ -58,7 +58,7 @@ def row_of(meta: Meta) -> Row:
 
 
 def key_of(attribute: str) -> str:
-    """Return the name in a file of an attribute: `timeout` for `timeout_ns`, `from` for `from_`."""
+    """Return the name of an attribute in a file: `timeout` for `timeout_ns`, `from` for `from_`."""
     for unit in _UNITS:
         if attribute.endswith(unit):
             return attribute.removesuffix(unit)

@@ -92,8 +92,8 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
         """Return the settings as a run folder stores them, ready for JSON, without secrets.
 
         Body templates, values that rules set, and texts to compare are stored as digests. Of `headers`, only the names
-        are stored. Credentials, web hooks and commands become "given". Addresses of watched JSON documents lose their
-        query.
+        are stored. Credentials, web hooks and commands that are set become "given". Addresses of watched JSON documents
+        lose their query.
         """
         saved: dict[str, Any] = msgspec.to_builtins(self, enc_hook=setting_text)
         saved["headers"] = sorted(self.headers)

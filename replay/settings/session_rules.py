@@ -100,7 +100,7 @@ class _Finder(Table, kw_only=True, frozen=True):
     ] = None
 
     def pattern(self) -> "Pattern":
-        """Compile `regex`. UsageError if a part is not supported.
+        """Compile `regex`. UsageError if it is invalid, not supported or too long.
 
         Without a group, the whole match is the value.
         """
@@ -161,15 +161,13 @@ class SetRule(Table, kw_only=True, frozen=True):
     json: Annotated[
         str | None, row("JSON Pointer to a value of the recorded body; * for any step", example="/user/email")
     ] = None
-    form: Annotated[str | None, row("Field of the recorded body, a form", example="password")] = None
+    form: Annotated[str | None, row("Field of a recorded body that is a form", example="password")] = None
     query: Annotated[str | None, row("Parameter of the recorded query", example="token")] = None
     value: Annotated[
         str | None,
         row("Value of the header, field or parameter; in a header $NAME comes from the environment"),
     ] = None
-    when_recorded: Annotated[
-        bool, row("Set the header only in requests that were recorded with one of this name")
-    ] = False
+    when_recorded: Annotated[bool, row("Set the header only in requests that were recorded with it")] = False
 
     def problem(self) -> Problem | None:
         """Return why the rule is invalid; None if it is valid."""
@@ -211,7 +209,7 @@ class SetRule(Table, kw_only=True, frozen=True):
 
 
 SET_PLACES = ("path", "header", "json", "form", "query")
-"""The keys of a [[set]] rule for what it changes. A rule has exactly one of them."""
+"""The keys of a [[set]] rule that select what it changes. A rule has exactly one of them."""
 
 
 class Variable(Table, kw_only=True, frozen=True):
@@ -228,7 +226,7 @@ class Variable(Table, kw_only=True, frozen=True):
     ] = None
     env: Annotated[
         str | None,
-        row("Environment variable that has the value; --set gives it as well", example="SHOP_PASSWORD"),
+        row("Environment variable that has the value; --set overrides it", example="SHOP_PASSWORD"),
     ] = None
     by: Annotated[
         Literal["client", "request", "value"],
@@ -237,7 +235,7 @@ class Variable(Table, kw_only=True, frozen=True):
             "value"
         ),
     ] = "client"
-    each_run: Annotated[bool, row("Make other values in each run")] = False
+    each_run: Annotated[bool, row("Generate different values in each run")] = False
 
     def problem(self) -> Problem | None:
         """Return why the rule is invalid; None if it is valid."""
@@ -257,7 +255,9 @@ class Variable(Table, kw_only=True, frozen=True):
             )
         if self.env is not None and not _NAME.fullmatch(self.env):
             return Problem(
-                "env", f"{self.env!r} is not the name of an environment variable", "write SHOP_PASSWORD"
+                "env",
+                f"{self.env!r} is not the name of an environment variable",
+                "write a name such as SHOP_PASSWORD",
             )
         return None
 
@@ -279,7 +279,7 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
     size: Annotated[SizeRange | None, row("Bytes of the body: 64KiB, >=1KiB, <2MiB", example=">=1KiB")] = None
     digest: Annotated[str | None, row("SHA-256 of the body, as sha256:...")] = None
     equals: Annotated[
-        str | None, row("What header, cookie, json or regex must find; without it, anything")
+        str | None, row("Value that header, cookie, json or regex must find; without it, any value")
     ] = None
 
     def problem(self) -> Problem | None:
@@ -348,9 +348,7 @@ def captures_problem(rules: Sequence[CaptureRule]) -> tuple[str, Problem] | None
     for index, rule in enumerate(rules):
         if kinds.setdefault(rule.name, rule.as_) != rule.as_:
             why = f"{rule.name!r} is captured as a {kinds[rule.name]} by another rule"
-            return f"capture[{index}]", Problem(
-                "as", why, "give all captures of the same name the same value"
-            )
+            return f"capture[{index}]", Problem("as", why, "give all captures of this name the same `as`")
     return None
 
 

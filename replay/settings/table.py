@@ -53,7 +53,7 @@ class Setting(NamedTuple):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The valid words of a setting that is one of a few words; empty for other settings."""
+        """The words that the setting accepts if its kind is a Literal; otherwise empty."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is typing.Literal else ()
 
 

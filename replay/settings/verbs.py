@@ -1,4 +1,4 @@
-"""The settings of verbs that do not have all of them, and of the library's functions of the same names."""
+"""The settings of verbs, and of library functions of the same names, that accept only some settings."""
 
 from __future__ import annotations
 

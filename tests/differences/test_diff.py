@@ -281,7 +281,7 @@ def test_other_traces_and_scenarios_are_refused_with_what_differs(base, tmp_path
     assert "different scenarios: speed: None and 2.0" in capsys.readouterr().err
     assert invoke(["diff", "base=recorded", *sides_text(base, base)]) == 2
     assert invoke(["diff", "new=recorded", f"base={base[0]}"]) == 2
-    assert "the runs of one side only" in capsys.readouterr().err
+    assert "the runs of exactly one other side" in capsys.readouterr().err
     assert invoke(["diff", *sides_text(base, base), "--values"]) == 2
     assert invoke(["diff", *sides_text(base, base[:1])]) == 2
     assert "given twice" in capsys.readouterr().err

@@ -220,7 +220,7 @@ def test_what_a_mirror_needs_is_said(tmp_path: Path, service: _Service) -> None:
     for flags, said in (
         (("http",), "needs --mirror and --listen"),
         (("http", "--mirror", "--listen", f"127.0.0.1:{port}"), "is where the mirror listens"),
-        (("a.log", "--mirror"), "need SOURCE http"),
+        (("a.log", "--mirror"), "SOURCE http belong together"),
         (("kafka://127.0.0.1:1/topic",), "cannot be followed"),
     ):
         (tmp_path / "a.log").write_text(line("/"))

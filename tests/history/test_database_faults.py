@@ -62,7 +62,7 @@ class Disk:
 
     def full(self) -> None:
         self.fill_up()
-        self.check("the folders were read instead")
+        self.check("the trends are from the run folders")
         assert run("runs", "--rebuild", cwd=self.disk).returncode == 1
         (self.disk / "fill").unlink()
         for path in self.disk.glob("runs.sqlite*"):
@@ -84,7 +84,7 @@ class Disk:
         assert run("runs", "--trend", cwd=self.disk).stderr == ""
         copy(self.model, self.folder / "later", 40)
         subprocess.run(["mount", "-o", "remount,ro", self.disk], check=True)
-        self.check("the folders were read instead")
+        self.check("the trends are from the run folders")
         assert run("runs", cwd=self.disk).returncode == 0
         assert run("runs", "--rebuild", cwd=self.disk).returncode == 1
 

@@ -168,7 +168,7 @@ def test_a_database_that_cannot_be_used_costs_one_line(model: Path, tmp_path: Pa
             path.mkdir()
         done = command(str(folder), "--trend", "--fail-on", "change")
         assert done.exit_code == 99 and "slower from build b014" in done.output, damage
-        assert done.stderr.count("\n") == 1 and "the folders were read instead" in done.stderr, damage
+        assert done.stderr.count("\n") == 1 and "the trends are from the run folders" in done.stderr, damage
         assert remember(folder, "run-000"), "it says why"
         if locked is not None:
             locked.close()
@@ -201,7 +201,7 @@ def test_values_that_no_run_has_are_damage(model: Path, tmp_path: Path) -> None:
         connection.close()
         done = command(str(folder), "--trend")
         assert done.exit_code == 0 and "slower from build b014" in done.stdout, damage
-        assert "is damaged" in done.stderr and "the folders were read instead" in done.stderr, damage
+        assert "is damaged" in done.stderr and "the trends are from the run folders" in done.stderr, damage
 
 
 def test_hostile_folders_are_listed_or_named(model: Path, tmp_path: Path) -> None:

@@ -156,7 +156,10 @@ def test_a_topic_is_not_followed_onto_itself(target, topic_map, loops):
     ("words", "said"),
     [
         (("--target", "http://127.0.0.1:9"), "its records are not HTTP requests"),
-        (("--target", "kafka://127.0.0.1:9/b", "--from", "beginning"), "can be followed from now on"),
+        (
+            ("--target", "kafka://127.0.0.1:9/b", "--from", "beginning"),
+            "can only be followed from its current end",
+        ),
         (("--target", "kafka://127.0.0.1:9/b", "--keep", "a.trace"), "replay record"),
         (("--target", "kafka://127.0.0.1:1/b"), "127.0.0.1:1"),
         (("--target", "kafka://127.0.0.1:1/a"), "on the same cluster"),
@@ -171,4 +174,4 @@ def test_a_log_does_not_go_to_kafka(tmp_path, capsys):
     (tmp_path / "a.log").write_text("")
     log = str(tmp_path / "a.log")
     assert invoke(["follow", log, "--methods", "all", "--target", "kafka://127.0.0.1:1/a"]) == 2
-    assert "a log needs an HTTP target" in capsys.readouterr().err
+    assert "only http:// and https:// targets can receive this source" in capsys.readouterr().err

@@ -260,7 +260,7 @@ def test_settings_of_tls_in_a_scenario(tmp_path: Path) -> None:
     for text, words in (
         ('key = "k.pem"', "a key without its certificate"),
         ('insecure = true\nca = "ca.pem"', "no certificate is verified"),
-        ('server_name = "two words"', "is not a name"),
+        ('server_name = "two words"', "is not a host name"),
     ):
         path.write_text(f"[tls]\n{text}\n")
         with pytest.raises(UsageError, match=words) as caught:

@@ -104,7 +104,7 @@ def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
         ("[headers]\n'Content-Length' = '3'", "line 2: headers.Content-Length:"),
         ("[headers]\n'a b' = '3'", "line 2: headers.a b:"),
         ("timeout = 0", "line 1: timeout: it must be above 0"),
-        ("speed = 2\nrate = '5/s'", "line 1: speed: a constant rate has no speed"),
+        ("speed = 2\nrate = '5/s'", "line 1: speed: rate replaces the recorded times"),
         ("duration = '5s'\nwarm_up = '5s'", "line 2: warm_up: nothing is left to measure"),
         ("[[body]]\nroute = 'a'", "line 2: body[0].route: give either file or template"),
         ("host = 'a b'", "line 1: host:"),
@@ -156,7 +156,7 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         load(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is not text"):
+    with pytest.raises(InputError, match="is not UTF-8"):
         load(tmp_path / "binary.toml")
 
 
@@ -207,7 +207,7 @@ def test_headers_of_the_command_line() -> None:
     for text, said in (
         ("A", "has no value"),
         ("a b: c", "not a header's name"),
-        ("Host: x", "Host is not set"),
+        ("Host: x", "Host cannot be set"),
     ):
         with pytest.raises(UsageError, match=said):
             parse_header(text)

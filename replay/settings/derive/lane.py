@@ -26,7 +26,7 @@ class LaneSettings:
 
 
 def lanes() -> list[Setting]:
-    """Return the settings that lanes need."""
+    """Return the settings whose rows pass them to the lanes (`lane=True`)."""
     return [setting for setting in SETTINGS.values() if setting.row.is_lanes]
 
 

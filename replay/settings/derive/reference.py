@@ -21,8 +21,8 @@ every setting. `replay init --schema` prints a JSON Schema for editors (`replay/
 check and complete a scenario whose first line is `#:schema scenario.schema.json`.
 
 Values have units: `250ms`, `30s`, `1h30m`; `500/s`, `50/1m`; `25%`; `64KiB`. A time without a unit is in seconds. Paths
-in a file are relative to the file. "Used by" names the protocol that uses a setting. Other settings apply to every
-protocol. Settings marked *lane* are passed to the lanes.
+in a file are relative to the file, except `kafka.ssl_cafile`. "Used by" lists what uses a setting. Other settings apply
+to every protocol. Settings marked *lane* are passed to the lanes.
 """
 
 

@@ -31,14 +31,14 @@ def text() -> str:
     schema = {
         "$schema": DRAFT,
         "title": "A replay scenario",
-        "description": "The settings of a replay. Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB.",
+        "description": "The settings of a replay. Values have units: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB.",
         **_table(Scenario),
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _table(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the schema of a table with its keys, which rejects unknown keys."""
+    """Return the schema of a table. It lists the keys, and rejects others."""
     own = [setting for setting in settings_in(struct, group="-") if len(setting.attributes) == 1]
     schema: dict[str, Any] = {
         "type": "object",
@@ -50,7 +50,7 @@ def _table(struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _property(setting: Setting) -> dict[str, Any]:
-    """Return the schema of a setting: its description, type, limits and default."""
+    """Return the schema of a setting: its description, type, limits, default and example."""
     described = {"description": setting.help} if setting.help else {}
     schema = {**described, **_type(setting.kind)}
     for limit, keyword in _LIMITS.items():
@@ -81,7 +81,7 @@ def _type(kind: Any) -> dict[str, Any]:
 
 
 def written(value: Any) -> Any:
-    """Return a value in the form of a scenario file; None if there is none."""
+    """Return a value as a scenario file writes it; None stays None."""
     if isinstance(value, float) and value == units.MAX_RATE:
         return "max"
     return msgspec.to_builtins(setting_text(value) if is_kind(type(value)) else value, enc_hook=setting_text)

@@ -43,7 +43,7 @@ def text() -> str:
     )
     space = (
         "\n\n" if blocks[0].startswith("class") else "\n"
-    )  # The linter wants two blank lines before a class.
+    )  # The formatter wants two blank lines before a class.
     return _HEAD + space + "\n\n\n".join(blocks) + "\n"
 
 
@@ -60,7 +60,7 @@ def _name(table: type[msgspec.Struct]) -> str:
 
 
 def _block(name: str, table: type[msgspec.Struct], keys: Sequence[str] = (), summary: str = "") -> str:
-    """Return the source of a TypedDict of all keys, or of some.
+    """Return the source of a TypedDict of a table's settings, or only of those in `keys`.
 
     A table with a key such as `from` needs the call syntax, because the key is a keyword of Python.
     """

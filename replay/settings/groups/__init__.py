@@ -1,4 +1,4 @@
-"""The settings by group. Each group declares its settings, and makes the checks that concern several settings.
+"""The settings by group. Each group declares its settings, and has a function `check` for rules beyond their kinds.
 
 msgspec lays a struct out along a single line of base classes. Each group therefore extends an earlier group, and
 its checks may compare its settings with those of earlier groups. `scenario.py` has the last class of the line.

@@ -24,9 +24,9 @@ class Answers(Table, kw_only=True, frozen=True):
     keep: Annotated[
         Literal["none", "digest", "sample", "all"] | None,
         row(
-            "What to keep of responses in the run folder: digests and headers, also the bodies of a sample, or all bodies",
+            "What to keep of responses; digest: digests and headers; sample: also some bodies; all: also all bodies",
             "--keep-answers",
-            default="none; of ab: digest",
+            default="none; in replay ab: digest",
             used_by="HTTP",
             example="digest",
         ),
@@ -34,7 +34,7 @@ class Answers(Table, kw_only=True, frozen=True):
     sample: Annotated[
         Share,
         row(
-            "Share of the requests whose bodies are kept if keep is sample; the same requests in every run",
+            "If keep is sample: share of the requests whose response bodies are kept, the same in every run",
             used_by="HTTP",
         ),
     ] = Share(0.01)
@@ -72,12 +72,12 @@ def check(settings: AnswersSettings, name_of: NameOf) -> None:
         if not HEADER_NAME.fullmatch(name):
             raise UsageError(
                 f"{name_of(f'answers.headers[{index}]')}: {name!r} is not the name of a header",
-                hint='write "location"',
+                hint='write a name such as "location"',
             )
     if len(answers.headers) > HEADERS_MAX:
         raise UsageError(f"{name_of('answers.headers')}: at most {HEADERS_MAX} headers can be kept")
     if answers.body_limit_bytes > BODY_BYTES_MAX:
         raise UsageError(
             f"{name_of('answers.body_limit')}: {answers.body_limit_bytes:,} bytes are more than can be kept of a body",
-            hint=f"write at most {BODY_BYTES_MAX >> 20}MB; longer bodies are compared by digest",
+            hint=f"write at most {BODY_BYTES_MAX >> 20}MiB; longer bodies are compared by digest",
         )

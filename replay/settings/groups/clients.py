@@ -25,14 +25,15 @@ class Retry(Table, kw_only=True, frozen=True):
     on: Annotated[
         tuple[str, ...],
         row(
-            "Statuses and failures that are tried again: 503, 5xx, refused, reset, truncated, timeout ...",
+            "Statuses and failures after which a request is tried again: 503, 5xx, refused, reset, truncated, timeout ...",
             used_by="HTTP",
         ),
     ] = ("429", "502", "503", "504", "refused", "reset", "truncated", "timeout")
     methods: Annotated[
         Literal["idempotent", "all"],
         row(
-            "Methods that are tried again; idempotent: GET, HEAD, OPTIONS, TRACE, PUT, DELETE", used_by="HTTP"
+            "Methods whose requests are tried again; idempotent: GET, HEAD, OPTIONS, TRACE, PUT, DELETE",
+            used_by="HTTP",
         ),
     ] = "idempotent"
     backoff_ns: Annotated[
@@ -42,7 +43,7 @@ class Retry(Table, kw_only=True, frozen=True):
         10 * SECOND_NS
     )
     jitter: Annotated[
-        Share, row("Random part that is subtracted from a pause; 100%: full jitter", used_by="HTTP")
+        Share, row("Largest share of a pause to subtract at random; 100%: full jitter", used_by="HTTP")
     ] = Share(1.0)
     budget: Annotated[
         Share | None,
@@ -133,6 +134,6 @@ def check(settings: ClientSettings, name_of: NameOf) -> None:
     for index, name in enumerate(settings.retry.on):
         if not statuses_of(name) and name not in FAILURES:
             raise UsageError(
-                f"{name_of(f'retry.on[{index}]')}: {name!r} is neither a status nor an outcome",
+                f"{name_of(f'retry.on[{index}]')}: {name!r} is neither a status nor an outcome that can be retried",
                 hint=f"write a status from 200 to 599, 4xx, 5xx, or {', '.join(FAILURES)}",
             )

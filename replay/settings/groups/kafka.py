@@ -97,7 +97,8 @@ class Kafka(Table, kw_only=True, frozen=True):
     key: Annotated[
         str,
         row(
-            "Key of the record for a request, from {client} {method} {path} {path[1]} {n} {uuid}; empty: no key",
+            "Key of the record for a request; may contain {client} {method} {path} {path[1]} {n} {at_ms} {uuid} {email};"
+            " empty: no key",
             used_by="Kafka",
         ),
     ] = "{client}"
@@ -130,7 +131,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     answers_by: Annotated[
         str,
         row(
-            "What an answer shares with its record: its key, or a header; each record has the header X-Replay",
+            "What an answer has in common with its record: the key, or a header, such as X-Replay, which all records have",
             "--answers-by",
             metavar="key|HEADER",
             used_by="Kafka",

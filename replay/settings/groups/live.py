@@ -54,7 +54,7 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
     live_key: Annotated[
         str,
         row(
-            "Private key of that certificate",
+            "Private key of the live page's certificate",
             "--live-key",
             metavar="FILE",
             default="in the certificate's file",
@@ -87,7 +87,7 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
     build: Annotated[
         str,
         row(
-            "Build that the target runs, as a commit or a version: replay runs --trend compares builds",
+            "Build that the target runs, such as a commit or a version; replay runs --trend compares builds",
             "--build",
             metavar="LABEL",
             default="from CI's environment (docs/runs.md)",
@@ -114,7 +114,7 @@ def _check_label(text: str, name: str) -> None:
     if len(text) > LABEL_MAX or (text and not text.isprintable()) or text != text.strip():
         raise UsageError(
             f"{name}: {shown(text[:40])!r} is not a label",
-            hint=f"write one line of at most {LABEL_MAX} characters, such as a commit or a version",
+            hint=f"write one line of at most {LABEL_MAX} visible characters, without spaces at its ends",
         )
 
 

@@ -20,7 +20,7 @@ BODY_FILE_BYTES_MAX = 64 << 20
 
 
 class BodyRule(Table, kw_only=True, frozen=True):
-    """Bodies for routes whose requests have none in the recording."""
+    """Bodies of requests by route, in place of recorded ones."""
 
     route: Annotated[str, row("Route as `replay inspect` lists it; * matches anything", metavar="ROUTE")]
     file: Annotated[
@@ -29,11 +29,11 @@ class BodyRule(Table, kw_only=True, frozen=True):
     template: Annotated[str | None, row("The body itself")] = None
     content_type: Annotated[str, row("Content-Type of the request")] = "application/json"
     fill: Annotated[
-        bool, row("Replace {uuid} {email} {client} {n} in the body; false sends it unchanged")
+        bool, row("Replace values such as {uuid} and {n} in the body; false sends it unchanged")
     ] = True
 
     def read(self) -> bytes:
-        """Return the body before placeholders are replaced. InputError if the file cannot be read."""
+        """Return the body before placeholders are replaced. InputError if the file cannot be read or is too large."""
         if self.template is not None:
             return self.template.encode()
         try:
@@ -73,11 +73,16 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     ] = ()
     sample: Annotated[
         Share | None,
-        row("Keep this share of the requests: 25%", "--sample", default="all", example="25%"),
+        row(
+            "Keep this share of the requests, or of the clients if sample_by is client: 25%",
+            "--sample",
+            default="all",
+            example="25%",
+        ),
     ] = None
     sample_by: Annotated[
         Literal["request", "client"],
-        row("What a sample is drawn from: requests, or clients with all they do", "--sample-by"),
+        row("What a sample is drawn from: requests, or clients with all their requests", "--sample-by"),
     ] = "request"
     scale: Annotated[
         Scale,
@@ -139,11 +144,15 @@ def check(settings: LoadSettings, name_of: NameOf) -> None:
         if not sendable(rule.content_type.replace(" ", "")):
             raise UsageError(
                 f"{name_of(f'body[{index}].content_type')}: {rule.content_type!r} cannot be sent",
-                hint='write "application/json"',
+                hint='write a media type such as "application/json"',
             )
         if (rule.file is None) == (rule.template is None):
             raise UsageError(f"{name_of(f'body[{index}].route')}: give either file or template, and not both")
     if settings.rate_per_s is not None and settings.peak_per_s is not None:
-        raise UsageError(f"{name_of('peak')}: a constant rate has no peaks", hint="give either rate or peak")
+        raise UsageError(
+            f"{name_of('peak')}: rate replaces the recorded peaks", hint="give either rate or peak"
+        )
     if settings.peak_per_s == units.MAX_RATE:
-        raise UsageError(f"{name_of('peak')}: max is not the rate of a peak", hint="write 500/s")
+        raise UsageError(
+            f"{name_of('peak')}: max is not the rate of a peak", hint="write a rate such as 500/s"
+        )

@@ -45,7 +45,7 @@ class Watch(Table, kw_only=True, frozen=True):
         str, row("Address of a JSON document", metavar="URL", example="http://127.0.0.1:8080/stats")
     ] = ""
     pointer: Annotated[
-        str, row("JSON Pointer to the number in it", metavar="POINTER", example="/queue/length")
+        str, row("JSON Pointer to the number in the document", metavar="POINTER", example="/queue/length")
     ] = ""
     command: Annotated[
         str, row("Command whose output begins with the number", metavar="COMMAND", example="./replicas.sh")
@@ -56,7 +56,7 @@ class Watch(Table, kw_only=True, frozen=True):
     brokers: Annotated[
         str,
         row(
-            "Brokers of that group, and its topic; without a topic, all topics with committed offsets of the group",
+            "Brokers of the consumer group, and its topic; without a topic, all topics with committed offsets of the group",
             metavar="URL",
             example="kafka://127.0.0.1:9092/orders",
         ),
@@ -68,8 +68,8 @@ class Watch(Table, kw_only=True, frozen=True):
     members: Annotated[
         bool,
         row(
-            "The json value is an object: each number in it is a figure of its own, named NAME.MEMBER, or MEMBER if the "
-            "name is empty"
+            "The json value is an object: each number in it becomes a figure, named NAME.MEMBER, or MEMBER if the name is"
+            " empty"
         ),
     ] = False
 
@@ -96,7 +96,7 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
     actions: Annotated[
         dict[str, tuple[str, ...]],
         row(
-            "Business actions and their routes (* matches anything), before those of the recording (docs/actions.md)",
+            "Business actions and their routes (* matches anything); they precede those of the recording (docs/actions.md)",
             metavar="ROUTES",
         ),
     ] = msgspec.field(default_factory=dict)
@@ -134,7 +134,8 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
     for name, patterns in settings.actions.items():
         if not patterns or not all(pattern.strip() for pattern in patterns):
             raise UsageError(
-                f"{name_of(f'actions.{name}')}: it has no route", hint='write ["POST /v1/users"]'
+                f"{name_of(f'actions.{name}')}: it has no route, or an empty one",
+                hint='list routes, such as ["POST /v1/users"]',
             )
 
 
@@ -152,7 +153,7 @@ def _check_watch(watch: Watch, where: str) -> None:
         raise UsageError(f"{where} ({watch.name}): group and brokers belong together")
     if watch.brokers and (not watch.brokers.startswith("kafka://") or "@" in watch.brokers):
         raise UsageError(
-            f"{where} ({watch.name}): brokers is no Kafka URL, or has credentials in it",
+            f"{where} ({watch.name}): brokers is not a Kafka URL, or has credentials in it",
             hint='write brokers = "kafka://HOST:PORT/TOPIC"',
         )
     if watch.members and (source != "json" or watch.limit is not None):
@@ -173,6 +174,6 @@ def _check_watch(watch: Watch, where: str) -> None:
             url = urlsplit("")
         if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
             raise UsageError(
-                f"{where} ({watch.name}): {source} is not an http URL, or has credentials in it",
+                f"{where} ({watch.name}): {source} is not an http or https URL, or has credentials in it",
                 hint=f'write {source} = "http://HOST:PORT..."',
             )

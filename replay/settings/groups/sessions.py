@@ -37,7 +37,10 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
     ] = ()
     check: Annotated[
         tuple[CheckRule, ...],
-        row("Conditions that responses must meet; others count as mismatches", used_by="HTTP"),
+        row(
+            "Conditions that responses must meet; a response that does not counts as a mismatch",
+            used_by="HTTP",
+        ),
     ] = ()
     cookies: Annotated[
         bool, row("Keep the cookies that responses set, for each client, and send them", used_by="HTTP")
@@ -45,7 +48,8 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
     split_clients: Annotated[
         bool,
         row(
-            "Treat each session of a recorded client as a separate client, by the values that its rules send",
+            "Treat each session of a recorded client as a separate client; captures, variables and cookies distinguish"
+            " sessions",
             used_by="HTTP",
         ),
     ] = False

@@ -17,18 +17,22 @@ from ..trace_url import url_problem
 class Also(Table, kw_only=True, frozen=True):
     """Further targets on the same timeline, in the same run.
 
-    Without `only` and `without`, all routes of the recording go there. For the other keys, the scenario's settings are
-    the defaults.
+    Without `only` and `without`, a target receives all routes of the recording. The defaults of `methods`, `key` and
+    `value` are the scenario's settings.
     """
 
     target: Annotated[str, row("Further target: http://... or kafka://...", metavar="URL")]
     only: Annotated[
-        tuple[str, ...], row("Routes that go there", metavar="ROUTE", default="all of the recording")
+        tuple[str, ...],
+        row("Routes that this target receives", metavar="ROUTE", default="all of the recording"),
     ] = ()
-    without: Annotated[tuple[str, ...], row("Routes that do not go there", metavar="ROUTE")] = ()
+    without: Annotated[tuple[str, ...], row("Routes that this target does not receive", metavar="ROUTE")] = ()
     methods: Annotated[
         Methods | None,
-        row("Methods to send there; for Kafka only those that write make sense", default="the scenario's"),
+        row(
+            "Methods that this target receives; for Kafka only those that write make sense",
+            default="the scenario's",
+        ),
     ] = None
     key: Annotated[
         str | None, row("Key of the record for a request", used_by="Kafka", default="the scenario's")
@@ -52,7 +56,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
             common=True,
         ),
     ] = ""
-    trace: Annotated[str, row("Trace or log to replay, relative to this file", common=True)] = ""
+    trace: Annotated[str, row("Trace or log to replay, relative to this scenario", common=True)] = ""
     host: Annotated[
         str,
         row(
@@ -107,7 +111,12 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     ] = ""
     client_ip_range: Annotated[
         Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"],
-        row("Network that those addresses come from", "--client-ip-range", metavar="NETWORK", used_by="HTTP"),
+        row(
+            "Network of the addresses in client_ip_header",
+            "--client-ip-range",
+            metavar="NETWORK",
+            used_by="HTTP",
+        ),
     ] = "10.0.0.0/8"
     x_replay: Annotated[
         bool,
@@ -128,7 +137,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     trace_url: Annotated[
         str,
         row(
-            "URL of a trace's page, to which reports link; {trace_id} is replaced by its id",
+            "URL of a trace's page, to which reports link; {trace_id} is replaced by the trace's id",
             "--trace-url",
             metavar="URL",
             default="none",
@@ -207,7 +216,7 @@ def _check_client_ip_header(settings: TargetSettings, name_of: NameOf) -> None:
     try:
         check_header_name(name)
     except UsageError as error:
-        raise UsageError(f"{where}: {error}", hint="write X-Forwarded-For") from None
+        raise UsageError(f"{where}: {error}", hint="give another header, such as X-Forwarded-For") from None
     if name.lower() in {header.lower() for header in settings.headers} | set(settings.send_headers):
         raise UsageError(f"{where}: {name} is also among headers or send_headers", hint="give it once")
 

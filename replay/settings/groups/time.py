@@ -71,7 +71,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
             "--duration",
             positive=True,
             common=True,
-            default="the window's length",
+            default="to the end of the window",
             example="10m",
         ),
     ] = None
@@ -95,21 +95,21 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
 
 
 def check(settings: TimeSettings, name_of: NameOf) -> None:
-    """Raise UsageError if two of `speed`, `rate` and `compress_to` are set, or if the warm-up leaves nothing."""
+    """Raise UsageError if two of `speed`, `rate` and `compress_to` are set, or if the warm-up fills the duration."""
     if settings.compress_to_ns is not None and float(settings.speed) != 1:
         raise UsageError(
             f"{name_of('compress_to')}: it cannot be combined with speed", hint="give one of them"
         )
     if settings.rate_per_s is not None and settings.compress_to_ns is not None:
         raise UsageError(
-            f"{name_of('compress_to')}: a constant rate ignores recorded times",
+            f"{name_of('compress_to')}: rate replaces the recorded times",
             hint="give either rate or compress_to",
         )
     if settings.rate_per_s is not None and float(settings.speed) != 1:
         raise UsageError(
-            f"{name_of('speed')}: a constant rate has no speed", hint="give either rate or speed"
+            f"{name_of('speed')}: rate replaces the recorded times", hint="give either rate or speed"
         )
     if settings.duration_ns is not None and settings.warm_up_ns >= settings.duration_ns:
         raise UsageError(
-            f"{name_of('warm_up')}: nothing is left to measure, because the duration of the run is not longer"
+            f"{name_of('warm_up')}: nothing is left to measure, because the run is not longer than the warm-up"
         )

@@ -80,8 +80,8 @@ def check(settings: SecuritySettings, name_of: NameOf) -> None:
         raise UsageError(f"{name_of('tls.key')}: a key without its certificate", hint="give --cert FILE")
     if tls.insecure and tls.ca:
         raise UsageError(
-            f"{name_of('tls.ca')}: with insecure no certificate is verified, so this one has no use",
+            f"{name_of('tls.ca')}: no certificate is verified if insecure is set",
             hint="give one of the two",
         )
     if not sendable(tls.server_name):
-        raise UsageError(f"{name_of('tls.server_name')}: {tls.server_name!r} is not a name")
+        raise UsageError(f"{name_of('tls.server_name')}: {tls.server_name!r} is not a host name")

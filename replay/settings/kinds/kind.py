@@ -37,7 +37,7 @@ class Kind(ABC):
     @classmethod
     @abstractmethod
     def parse(cls, value: Any) -> Self:
-        """Parse a text or number. The UsageError of an invalid one says what is wrong."""
+        """Parse a value of a type that `accepts` allows. UsageError says what is wrong with an invalid one."""
 
     @abstractmethod
     def written(self) -> object:

@@ -43,7 +43,7 @@ class Methods(tuple[str, ...], Kind):
         return cls(("ALL",)) if "ALL" in methods else methods
 
     def written(self) -> object:
-        """Return `all`, or a list."""
+        """Return `all`, or the methods as a list."""
         return "all" if self == ("ALL",) else list(self)
 
     def allow(self, method: str) -> bool:
@@ -80,7 +80,8 @@ class Scale(tuple[tuple[str, float], ...], Kind):
             raise UsageError(f"{value!r} gives a route two factors", hint=f"write {cls.forms}")
         if len(rules) > 1 and any(not route for route, _ in rules):
             raise UsageError(
-                f"{value!r} has a factor for all routes beside others", hint="write *=2 last for the rest"
+                f"{value!r} has a factor for all routes beside others",
+                hint="write *=2 as the last factor instead",
             )
         return cls(rules)
 
@@ -113,7 +114,7 @@ class Statuses(tuple[str, ...], Kind):
         return cls(names)
 
     def written(self) -> object:
-        """Return `recorded`, or a list."""
+        """Return `recorded`, or the statuses as a list."""
         return self[0] if self == ("recorded",) else list(self)
 
 
@@ -151,13 +152,13 @@ class HeaderNames(tuple[str, ...], Kind):
             if not HEADER_NAME.fullmatch(name):
                 raise UsageError(f"{name!r} is not a header's name", hint=f"write {cls.forms}")
             if name in MANAGED_HEADERS:
-                raise UsageError(f"replay sets {name} itself for each request")
+                raise UsageError(f"only replay itself may set {name}")
             if name == "content-type":
                 raise UsageError("content-type is always sent with a body that has one", hint="leave it out")
         return cls(dict.fromkeys(names))
 
     def written(self) -> list[str]:
-        """Return a list of names."""
+        """Return the names as a list, in lower case."""
         return list(self)
 
 

@@ -14,7 +14,7 @@ from .kind import Kind
 
 
 class _Text(str, Kind):
-    """A text that is kept as written."""
+    """The base of the kinds whose value is a text."""
 
     __slots__ = ()
 
@@ -22,7 +22,7 @@ class _Text(str, Kind):
     schema: ClassVar[dict[str, Any]] = {"type": "string", "minLength": 1}
 
     def written(self) -> str:
-        """Return the text."""
+        """Return the text that `parse` kept."""
         return str(self)
 
 
