@@ -325,7 +325,7 @@ def _events(view: View) -> str:
 
 
 def _runs(view: View) -> str:
-    """Return a table of the earlier runs of this command; empty during its first run."""
+    """Return a table of the runs of this command that have ended; empty if there was only one run so far."""
     if view.number < 2:
         return ""
     rows = [
@@ -333,7 +333,7 @@ def _runs(view: View) -> str:
         for run in reversed(view.ended)
     ]
     head = ("", "target", "sent", f"{view.usual} p99", "verdict", "failed")
-    return html_table(head, rows, "Earlier runs", long=(1, 5))
+    return html_table(head, rows, "Runs that have ended", long=(1, 5))
 
 
 def _bad(text: str) -> str:

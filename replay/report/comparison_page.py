@@ -97,7 +97,7 @@ def _distributions(found: Comparison) -> list[Section]:
 def _spectra(found: Comparison, kind: str) -> Figure:
     return Figure(
         "Latency by percentile",
-        f"The {kind} of all requests. A line is the mean of a build's runs, and its band is their "
+        f"The {kind} of all requests. A line is the geometric mean of a build's runs, and its band is their "
         f"range (for a single run its 95% interval).",
         figures.both_spectra(found.base, found.new, kind),
     )

@@ -51,7 +51,9 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
     slow = [cool_down for cool_down in found.cool_downs if cool_down.took_s]
     if slow:
         slowest = max(slow, key=lambda cool_down: cool_down.took_s or 0.0)
-        facts.append(("cool-down", f"up to {slowest.took_s:.1f} s, after {slowest.load:.3g} times"))
+        facts.append(
+            ("cool-down", f"up to {slowest.took_s:.1f} s, after a trial at {slowest.load:.3g} times")
+        )
     baseline = next((trial for trial in found.trials if trial.differs_share > SUSPECT_SHARE), None)
     if baseline is not None and baseline is found.trials[0]:
         share = format_share(baseline.differs_share)
@@ -99,7 +101,7 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     if found.suffered:
         harm += f", with {found.suffered:,} requests"
     recovered = found.after_s is not None and found.verdict != "NOT_HARMED"
-    after = f" {found.after_s:.0f} s after its end" if recovered else ""
+    after = f" {found.after_s:.0f} s after the surge" if recovered else ""
     return [
         *facts,
         ("harm", harm),

@@ -90,9 +90,9 @@ def write_surge_page(
     notes = _notes([*before, *facts[1:-1]])
     notes += [run.document.watched_first] if run.document.watched_first else []
     if found.verdict == "RECOVERED":
-        sentence += f"; the target was back at the baseline {found.after_s:.0f} s after its end"
+        sentence += f"; the target was back at the baseline {found.after_s:.0f} s after the surge"
     elif found.verdict == "DID_NOT_RECOVER":
-        sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not back at the baseline"
+        sentence += f"; {WATCH_TIMES * from_s:.0f} s after the surge the target was not back at the baseline"
     elif found.verdict == "UNKNOWN":
         sentence += "; too few responses before the surge to know the baseline"
     elif found.verdict == "UNSTEADY":

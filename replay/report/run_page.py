@@ -168,7 +168,7 @@ def _figures(run: Run) -> list[Section]:
         ),
         Figure(
             "Due, sent and answered",
-            "Sent below due: requests waited. Answered below sent: requests failed or are late.",
+            "Sent below due: requests waited, or were never sent. Answered below sent: requests failed or are late.",
             figures.rates(rows, clock),
         ),
         Figure(

@@ -287,7 +287,7 @@ def _read_line(log: Log, number: int, text: bytes, is_wanted: Callable[[str], bo
         log._leave_out(number, str(error))
         return None
     if not (np.isfinite(start_s) and np.isfinite(length_s)):
-        log._leave_out(number, "its time is not a number")
+        log._leave_out(number, "its time is not a finite number")
         return None
     if log.base_s is None:
         relative = log.start_s is not None and start_s < log.start_s - _RELATIVE_BEFORE_S

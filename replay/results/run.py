@@ -131,7 +131,9 @@ class Run:
             field for field in latencies.__struct_fields__ if isinstance(getattr(latencies, field), Latency)
         ]
         of = f" of {route!r}" if route else ""
-        return UsageError(f"the run measured no {name!r}{of}", hint=f"it measured {', '.join(there)}")
+        return UsageError(
+            f"the run measured no {name!r}{of}", hint=f"over all routes it measured {', '.join(there)}"
+        )
 
     def timeline(self) -> pa.Table:
         """Return one row per second of the run, as an Arrow table (`.to_pandas()`).

@@ -143,7 +143,7 @@ def parse(text: str) -> Slo:
         raise _wrong(text, at["METRIC"], why)
     percentile = _percentile(text, at["WHAT"], found)
     if percentile is None and "METRIC" in found:
-        raise _wrong(text, at["METRIC"], f"is a latency: {found['WHAT']} has none")
+        raise _wrong(text, at["METRIC"], f"is a latency, but {found['WHAT']} is a share of requests")
     if route and metric not in PER_ROUTE:
         why = f"limits {metric} of a route, but it is measured over all routes only"
         raise _wrong(text, at["WHAT"], why)
@@ -288,7 +288,7 @@ def figure_name(objective: Slo) -> str:
 def words_of(outcome: SloOutcome) -> str:
     """Return the result of an objective in words: `is 312 ms in the worst window, at 40 s (3 of 51 fail)`."""
     if outcome.value is None:
-        return "nothing was measured"
+        return "has no value: nothing was measured"
     figure = format_share(outcome.value) if outcome.unit == "share" else format_latency(outcome.value)
     words = f"is {'≥' if outcome.at_least else ''}{figure}"
     held = outcome.windows
