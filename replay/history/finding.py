@@ -36,7 +36,7 @@ def stamps_in(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def stamps_of(root: Path, name: str) -> Iterator[tuple[str, str]]:
-    """Yield name and stamp of a run, or of a search or session and the runs in it.
+    """Yield name and stamp of a run, of a search and its runs, or of the runs in any other folder.
 
     Nothing is yielded for a link, or for a folder in which nothing has ended.
     """

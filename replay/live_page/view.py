@@ -57,7 +57,7 @@ class EndedRun:
 class View:
     """The data of one run.
 
-    `number` counts the runs of this command. `ended` are the runs before this one.
+    `number` counts the runs of this command. `ended` are its runs that have ended, after `end` with this one.
     """
 
     started: Started

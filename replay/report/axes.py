@@ -255,7 +255,8 @@ def since_text(since_s: float, step_s: float) -> str:
     """Format a time since the start: `20 s`, `3.3 s`, `1:30 min`, `2:05 h`.
 
     Below 100 s the text has one decimal more if that is needed for a twentieth of the distance between ticks. Longer
-    times, and those of steps of a minute or more, are rounded to seconds, minutes or days.
+    times, and those of steps of a minute or more, are rounded to seconds, from 100 min on to minutes. From 100 h on they
+    are in days.
     """
     if abs(since_s) < 100 and step_s < 60:
         least = decimals_of(step_s)

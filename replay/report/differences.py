@@ -95,7 +95,7 @@ def share_text(one: FieldFinding) -> str:
 
 
 def noisy_words(found: Differences, noisy: Sequence[FieldFinding]) -> str:
-    """Return a clause that says between which runs the fields differ that the verdict does not count."""
+    """Return between which runs `noisy` fields differ, which the verdict does not count, and why if it is uncertain."""
     if not found.base.runs:
         return f"from the recording: too few runs of {found.new.label} to tell a difference from variation"
     if any(one.p is None for one in noisy):

@@ -159,7 +159,7 @@ def unknown_words(accounts: Accounts) -> str:
 
 
 def retries_words(document: RunDocument) -> str:
-    """Return how many more requests the target received because of retries; empty without retries."""
+    """Return the load that retries added, in words; empty if the scenario allows no retries."""
     retries = document.retries
     if retries is None:
         return ""

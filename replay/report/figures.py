@@ -32,7 +32,7 @@ GOAL_ROOM = 4.0
 """The largest factor by which a chart of failures is enlarged to show the limit of an objective."""
 
 HEAT = ("#6f97cf", "#6a72c9", "#8f5fd0", "#c2539b", "#e0583c", "#f0a53a")
-"""Colors from few requests to many, which work on light and dark backgrounds."""
+"""Colors from low values to high ones, which work on light and dark backgrounds."""
 
 Goal = tuple[str, float, float | None]
 """An objective in a chart: its text, its limit, and its percentile (None for a share of requests)."""
@@ -275,9 +275,10 @@ def thinned(rows: Sequence[Second]) -> list[Second]:
 
 
 def merged(rows: Sequence[Second]) -> Second:
-    """Merge several seconds into one row: counts are added, the worst latencies and the largest samples are kept.
+    """Merge several seconds into one row, for charts.
 
-    All other figures, such as the requests in flight, are those of the first second.
+    The length and the requests planned, sent, ok and by outcome are added. The worst latencies and the largest samples
+    are kept. All other figures, such as the requests in flight, are those of the first second.
     """
     outcomes: dict[str, int] = {}
     for row in rows:
@@ -320,7 +321,7 @@ def rates(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
 def errors(
     rows: Sequence[Second], failed: Sequence[str], clock: RecordedClock | None, goals: Sequence[Goal] = ()
 ) -> Chart | None:
-    """Draw the failed requests per second, stacked by outcome, with lines at the limits of objectives."""
+    """Draw the failed requests per second, stacked by outcome, with the limits of objectives; None if none failed."""
     rows = thinned(rows)
     names = [name for name in failed if any(row.outcomes.get(name) for row in rows)]
     if not names:

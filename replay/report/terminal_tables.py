@@ -154,7 +154,7 @@ def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
 def _recorded_row(page: Page, route: RouteFigures, total: int) -> list[str | Text]:
     """Return the row with the recorded figures, which is printed below the replayed ones.
 
-    The request time in a log is the target's service time.
+    Recorded durations are in the columns of the service time, which is what a log contains.
     """
     recorded = route.recorded
     assert recorded is not None

@@ -16,7 +16,7 @@ from .started import EngineName, Recorded, TlsPeer, TraceIdentity
 class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A capture or check: how often it found its value or passed (`good`), and how often not (`missed`).
 
-    Among those missed, `refused` counts links that could lead out of the part of the target to which they belong.
+    Of those missed, `refused` counts links that a capture refused because a request to them could leave the target.
     """
 
     rule: str
@@ -312,7 +312,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of Kafka.
+    """The figures of a Kafka target.
 
     `errors` counts failed records by the broker's name for the error. `late` counts records that were acknowledged
     after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight; null if the

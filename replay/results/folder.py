@@ -173,7 +173,10 @@ class AppendFile:
             raise OutputError(f"{path} cannot be created: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write all of `data`, or nothing and raise OutputError: if writing fails, or if the file was removed."""
+        """Write all of `data`.
+
+        If the file was removed or replaced, or if writing fails, write nothing and raise OutputError.
+        """
         self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)

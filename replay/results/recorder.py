@@ -37,9 +37,9 @@ ROUTE_INTERVAL_S = 10.0
 ROUTE_INTERVAL_SHARE = 1 / 60
 ROUTES_EACH_SECOND = 24
 ROUTES_A_TICK = 100
-"""Intervals by route last a second for up to 24 routes, because a diagnosis compares routes per second. For more routes
-they are longer: 10 s for 240 routes, and more than that above 1,000. An interval is at least a sixtieth of the run so
-far. With 10 s, a week has about 480 intervals, and 55 days have about 600."""
+"""Minimum lengths of an interval by route: one tick for up to 24 routes, because a diagnosis compares routes per second,
+10 s for 240 routes, and more than that above 1,000. OTHER counts as a route. In a long run an interval is at least a
+sixtieth of the run so far: with 10 s, a week has about 480 intervals, and 55 days have about 600."""
 
 
 def _interval_s(routes: int) -> float:

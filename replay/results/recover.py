@@ -45,8 +45,8 @@ SOURCE_CUT = (
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     """Write totals.hlog, samples.jsonl and run.json of a killed run, and mark the run as killed.
 
-    An incomplete last line is removed from the logs. Raise InputError if too little is left, or if the run is still
-    in progress.
+    An incomplete last line is removed from the logs. Raise InputError if started.json or the lanes' memory is missing
+    or damaged, or if the run is still in progress.
     """
     refuse_foreign(folder.path)
     started = _read_started(folder)

@@ -22,7 +22,8 @@ from .started import Started, actions_of
 from .timeline import Second
 
 ROUTE_TAGS_MAX = 2_000
-"""Maximum number of histograms (18 kB for each route and outcome). Routes that objectives use are kept in addition."""
+"""From this number of histograms on, further routes and outcomes (18 kB each) get none, except for routes that
+objectives use."""
 
 
 class SoFar:

@@ -115,7 +115,8 @@ def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None
 def misses(row: Second, slo: Slo) -> bool:
     """Return whether the figures of one row miss an objective.
 
-    The answer is False for an objective on a route, because rows cover all routes.
+    The answer is False for objectives that rows cannot show: on a route, on statuses, on mismatches, or on a latency
+    that is not in the rows.
     """
     if slo.route:
         return False
