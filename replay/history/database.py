@@ -257,7 +257,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         if version > VERSION:
             raise Unusable(
-                f"{path} was written by a newer replay (version {version}; this one knows {VERSION})"
+                f"{path} was written by a newer replay: it has version {version}, and this replay reads up to {VERSION}"
             )
         has_tables = bool(connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone())
         if has_tables and application != APPLICATION:

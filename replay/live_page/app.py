@@ -44,7 +44,7 @@ def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
     async def stream(request: Request) -> Response:
         after = request.query_params.get("after", "0")
         if not (after.isascii() and after.isdigit() and len(after) <= 12):
-            return PlainTextResponse("after= must be the number of a line\n", 400)
+            return PlainTextResponse("after= must be the id of a message, of at most 12 digits\n", 400)
         if request.method == "HEAD":
             return Response(media_type=Lines.media_type)
         if feed.viewers >= VIEWERS_MAX:

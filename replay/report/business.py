@@ -55,7 +55,7 @@ def _left_out(actions: Sequence[ActionFigures]) -> list[str]:
     if not count:
         return []
     return [
-        f"{counted(count, 'request')} of these actions failed for reasons other than the target; their cost is not counted"
+        f"{counted(count, 'request')} of these actions failed for reasons other than the target: they are not counted"
     ]
 
 

@@ -315,11 +315,12 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a Kafka target.
 
     `errors` counts failed records by the broker's name for the error. `late` counts records that were acknowledged
-    after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight; null if the
-    offsets could not be read. `missing` counts acknowledged records beyond the ends of their partitions, which were
-    lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag of the consumer in
-    records, by partition. `consumer` is the reason why the consumer stopped early. `hosts_refused` lists hosts that
-    the cluster reported during the run but that are not allowed; nothing was sent to them.
+    after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight over all
+    partitions, and `missing` is 0; null if the offsets could not be read. `missing` counts acknowledged records beyond
+    the ends of their partitions, which were lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is
+    the greatest lag of the consumer in records, by partition. `consumer` is the reason why the consumer stopped early.
+    `hosts_refused` lists hosts that the cluster reported during the run but that are not allowed; nothing was sent to
+    them.
     """
 
     brokers: str

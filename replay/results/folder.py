@@ -136,9 +136,11 @@ class RunFolder:
             with replacing(path, durable=durable) as file:
                 file.write(data)
         except OSError as error:
+            # Without started.json nothing was sent, so that there is nothing to report.
+            then = "" if path == self.started else ", then run `replay report` on the folder"
             raise OutputError(
                 f"{path} cannot be written: {reason_of(error)}",
-                hint="remove the cause, such as a full disk, then run `replay report` on the folder",
+                hint=f"remove the cause, such as a full disk{then}",
             ) from error
 
     def settle(self) -> None:

@@ -67,7 +67,7 @@ def _counted_notes(by_name: dict[str, int]) -> list[Note]:
     """Return notes on counters of the lanes that need an explanation."""
     notes = []
     if count := by_name["cap_bound"]:
-        words = f"{count:,} requests waited because the cap on connections (-c) was reached; "
+        words = f"{counted(count, 'request')} waited because the cap on connections (-c) was reached; "
         notes.append(Note("CONNECTION_LIMITED", words + "their wait is part of the response"))
     if count := by_name["unsent_capture"]:
         words = f"{counted(count, 'request')} not sent, because a captured value was missing: "
