@@ -48,7 +48,7 @@ The control workload before a step is taken from as many runs.
 """
 
 CONTROL_ERRORS, CONTROL_MOVES_MIN = 3.0, 4
-"""A change of the control workload makes a step doubtful if it is larger than this many of its standard errors.
+"""A change of the control workload makes a step doubtful only if it is larger than this many of its standard errors.
 Otherwise a noisy control workload would make every step doubtful. The standard error counts as 0 if it can be estimated
 from fewer differences than the second number.
 """

@@ -67,7 +67,7 @@ def kind_of(root: Path, name: str) -> Kind:
 
 
 def first_trial(root: Path, name: str) -> str:
-    """Return the first run that a search made; empty if there is none."""
+    """Return the name of the first run that a search made; empty if there is none."""
     children = [child for child, _ in stamps_of(root, name) if kind_of(root, child) == "trial"]
     return min(children, key=lambda child: (len(child.split("-")[0]), child), default="")
 

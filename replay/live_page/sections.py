@@ -74,7 +74,7 @@ def figure_sections(view: View) -> dict[str, str]:
 
 
 def waiting_sections(words: str) -> dict[str, str]:
-    """Return the sections of the page before the first run."""
+    """Return the only section before the first run: a headline with what the page waits for."""
     return {"headline": headline("WAITING", words)}
 
 

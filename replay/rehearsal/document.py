@@ -1,4 +1,4 @@
-"""`rehearsal.json`: what each scene promised, and its results."""
+"""`rehearsal.json`: the results of each scene, and the promises that were broken."""
 
 from __future__ import annotations
 

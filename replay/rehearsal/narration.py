@@ -82,7 +82,7 @@ def _last(rows: Sequence[Second], name: str) -> float | None:
 
 
 class Narrator:
-    """Prints scenes as they are played. With `brief` it prints one line for each side and scene, without the story."""
+    """Prints scenes as they are played. With `brief` it prints only titles, verdicts and reasons."""
 
     def __init__(self, console: Console, scenes: int, *, brief: bool = False) -> None:
         self._page, self._count, self._brief = Page(console), scenes, brief
@@ -152,7 +152,7 @@ class Narrator:
         self._page.say(f"The fix is in {twin}. Copy the files and change them.", "dim")
 
     def next_scene(self, scene: Scene) -> None:
-        """Print the question whether the next scene is to be played."""
+        """Print how to play the next scene, or to quit."""
         self._page.say()
         self._page.say(
             f"Enter plays scene {scene.number}: {scene.title} ({scene.length_s:.0f} s); q and Enter quit.",

@@ -41,7 +41,7 @@ RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 
 
 def write_comparison_page(found: Comparison, path: Path) -> None:
-    """Write the page of a comparison. OutputError if that fails."""
+    """Write the page of a comparison. Raise OutputError if that fails."""
     page, _ = comparison_page(found)
     write_whole(path, page)
 

@@ -30,7 +30,7 @@ FIELDS_SHOWN = 500
 
 
 def write_differences_page(found: Differences, path: Path) -> None:
-    """Write the page. OutputError if that fails."""
+    """Write the page. Raise OutputError if that fails."""
     above = f"{found.new.label} against {found.base.label}"
     write_page(
         path, f"replay: responses of {above}", above, [headline_of(found), *sections_of(found), _runs(found)]

@@ -214,7 +214,7 @@ def _small(figure: Figure) -> str:
 
 
 def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:
-    """Assemble a page, and write it atomically. OutputError if it cannot be written.
+    """Assemble a page, and write it atomically. Raise OutputError if it cannot be written.
 
     `above` is the text above the title.
     """

@@ -123,7 +123,7 @@ def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, s
 def print_climb(
     found: Climb, sentence: str, before: Sequence[tuple[str, str]], folder: Path, console: Console
 ) -> None:
-    """Print the results of a search: a sentence, a table of trials, the facts, and the sentence again."""
+    """Print the results of a search: the sentence, `before`, the trials, watched figures, facts, the sentence again."""
     page = Page(console)
     page.say(sentence, "bold")
     page.say()

@@ -41,7 +41,7 @@ def write_peak_page(
     before: Sequence[tuple[str, str]] = (),
     run_of: RunOf | None = None,
 ) -> None:
-    """Write the page of a search to `path`. OutputError if that fails.
+    """Write the page of a search to `path`. Raise OutputError if that fails.
 
     The facts in `before` are above the results. `run_of` reads the run of a trial; without it, no trial is drawn
     over time.
@@ -71,7 +71,7 @@ def write_surge_page(
     path: Path,
     before: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Write the page of a surge to `path`, with the facts in `before` above. OutputError if that fails."""
+    """Write the page of a surge to `path`, with the facts in `before` above. Raise OutputError if that fails."""
     facts = surge_facts(found, times, trigger_ns)
     rows, clock = run.seconds(), run.document.recorded_clock
     series = [("p99", latency_of("response_p99_ns"), ORANGE), ("p50", latency_of("response_p50_ns"), BLUE)]

@@ -31,7 +31,7 @@ READING = "The mean of each trial, and its highest sample in brackets."
 
 
 def watched_names(found: Climb) -> list[str]:
-    """Return the watched figures. If a table cannot show all, the most interesting ones come first."""
+    """Return the names of the watched figures; sorted by `_interest` if a table cannot show all."""
     names = list(dict.fromkeys(name for trial in found.trials for name in trial.watched))
     if len(names) <= COLUMNS_SHOWN:
         return names
@@ -48,7 +48,7 @@ def _interest(found: Climb, name: str) -> tuple[float, float]:
 
 
 def watched_facts(found: Climb) -> Iterator[tuple[str, str]]:
-    """Yield what changed first in each trial that missed an objective, and which samples failed."""
+    """Yield what changed first in each trial that missed an objective, and how many samples of each figure failed."""
     for number, change in enumerate(found.first_changes):
         stage = "held at " if change.stage == "hold" else "at "
         words = change.words or "no watched figure is known to have changed before an objective was missed"

@@ -61,7 +61,7 @@ RATIO_NOTED = 1.1
 
 
 def write_run_page(run: Run, path: Path) -> None:
-    """Write the page of a run. OutputError if that fails."""
+    """Write the page of a run. Raise OutputError if that fails."""
     page, _ = run_page(run, str(run.folder.path))
     write_whole(path, page)
 
@@ -209,7 +209,7 @@ def _accounts(document: RunDocument) -> str:
 
 
 def _missed(rule: RuleFigures) -> str:
-    """Return how often a rule matched nothing, and how many links it refused."""
+    """Return how often a rule missed, and how many of these times it refused a link."""
     return f"{rule.missed:,}" + (f" ({rule.refused:,} refused)" if rule.refused else "")
 
 

@@ -123,7 +123,7 @@ def print_business(page: Page, document: RunDocument) -> None:
 
 
 def print_routes(page: Page, title: str, routes: list[RouteFigures], document: RunDocument) -> None:
-    """Print a table of routes or of actions."""
+    """Print a table of the busiest routes or actions, with the recorded figures below those of the run."""
     if not routes:
         return
     shown = routes[:ROUTES_SHOWN]

@@ -22,7 +22,7 @@ If there are more, those that came nearest to a limit come first.
 """
 
 NEAR = 0.8
-"""The share of its limit from which on a figure is listed even if it did not change."""
+"""If a terminal cannot list all figures, one that used at least this share of its limit is listed in any case."""
 
 READING = "A figure from the target's side, sampled each second (long runs: the largest of several)."
 

@@ -135,7 +135,7 @@ class AnswersWriter:
         self._files += 1
 
     def close(self) -> None:
-        """Finish the current file; OutputError if that fails. A second call has no effect."""
+        """Finish the current file. A second call has no effect. Raise OutputError if the file cannot be finished."""
         stream, sink = self._stream, self._sink
         self._stream = self._sink = None
         if stream is None or sink is None:

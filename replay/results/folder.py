@@ -208,7 +208,7 @@ class AppendFile:
             raise OutputError(f"{self.path} was removed or replaced while it was written")
 
     def close(self) -> None:
-        """Flush the file to the disk and close it; OutputError if flushing fails. A second call has no effect."""
+        """Flush the file to the disk and close it. A second call has no effect. Raise OutputError if flushing fails."""
         if self._fd < 0:
             return
         try:

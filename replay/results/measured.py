@@ -95,7 +95,7 @@ class Measured:
         return self.actions.get(route) or [name for name in self.outcomes if names_route(route, name)]
 
     def _rows(self, route: str) -> list[Mapping[str, int]]:
-        """Return the outcomes of a route or action; those of every route if none is given."""
+        """Return the outcomes of each route that `route` covers; those of every route if it is empty."""
         return [self.outcomes.get(member, {}) for member in (self.members(route) if route else self.outcomes)]
 
     def unsent(self, route: str = "") -> int:

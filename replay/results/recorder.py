@@ -70,7 +70,7 @@ class _Totals:
 class _Routes:
     """Computes the deltas of each route and outcome.
 
-    Routes take turns, so that no tick is expensive.
+    Unless `every_time` is set, routes take turns, so that no tick is expensive.
     """
 
     def __init__(

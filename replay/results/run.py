@@ -96,8 +96,8 @@ class Run:
     def percentiles(self, *names: str, route: str = "") -> pa.Table:
         """Return percentiles of latencies as an Arrow table, over all routes or of one.
 
-        The columns are `percentile`, and one in ns for each of `names` (by default response and service). Raise
-        UsageError as `latency` does.
+        The columns are `percentile`, and one in ns for each of `names` (by default response and service, in a closed
+        loop service). Raise UsageError as `latency` does.
         """
         from .tables import percentiles_table
 

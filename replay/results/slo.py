@@ -73,7 +73,7 @@ _EXPECTED = {
     "WINDOW": "the length of a window", "OVER": "'over' and a window, or the end",
     "$END": "the end",
 }  # fmt: skip
-"""Names of symbols in messages. If several symbols are possible, the message contains the first of them here."""
+"""Names of symbols in messages. If several symbols are possible, the message has the one that is listed first here."""
 
 MISMATCHES, STATUSES, DIFFER = "mismatches", "statuses", "differ"
 _SHARES = {name: (name,) for name in (*(outcome.name for outcome in OUTCOMES), MISMATCHES, STATUSES)} | {
@@ -116,7 +116,7 @@ def _parser() -> Lark:
 
 
 def parse(text: str) -> Slo:
-    """Parse an objective. UsageError reports the column of the fault and what is expected there."""
+    """Parse an objective. Raise UsageError with the column of a fault and what is expected there."""
     from lark.exceptions import UnexpectedInput
 
     try:
@@ -367,7 +367,7 @@ def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | No
 def _holds(slo: Slo, value: float, at_least: bool) -> bool:
     """Return whether a value meets the objective.
 
-    `statuses differ<100%` accepts any share, including 100%, so that it disables the rule.
+    `statuses differ<100%` accepts any share, including 100%, so that it disables the default rule.
     """
     if slo.outcomes == (STATUSES,) and slo.limit >= 1:
         return True

@@ -1,6 +1,6 @@
 """The figures of a run in progress, summed from its seconds, and the state of each objective.
 
-They are the same figures as for a finished run (`Measured`).
+They are computed as for a finished run (`Measured`).
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class SoFar:
         return Histogram(counts.astype(np.uint64), NS_2 if is_of_route else NS_3)
 
     def total(self, kind: str) -> Histogram | None:
-        """Return the histogram of a kind (`response`) over all requests."""
+        """Return the histogram of a kind (`response`) over all requests; None if it has no counts."""
         return self.histogram(tag_over_all(kind))
 
     @property

@@ -26,7 +26,7 @@ NOW_NS = 10 * SECOND_NS
 """The window for an objective that has none of its own."""
 
 LEAST = 20
-"""The minimum number of requests in a window for which an objective is judged."""
+"""The minimum number of requests in the last window for which `met_now` is known."""
 
 
 @dataclass(frozen=True, slots=True)

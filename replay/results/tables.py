@@ -14,7 +14,7 @@ from .measured import Measured
 from .timeline import Second
 
 _NESTED = ("outcomes", "outcomes_measured", "lag", "watched", "actions")
-"""Fields of a second that map names to figures; the table has a column for each name."""
+"""Fields of a second that map names to figures; the table has columns for each name."""
 
 _KINDS = {int: pa.int64(), float: pa.float64()}
 

@@ -15,7 +15,7 @@ from replay.results.answers import FOLDER as ANSWERS
 from replay.results.listing import ListedRun, listed
 
 RUNS_MAX = 5_000
-"""Maximum number of runs that are listed, the newest ones."""
+"""Maximum number of runs, and of searches, that are listed: the newest ones."""
 
 DEPTH_MAX = 3
 """Maximum depth of a run below the folder. The depth of `runs/peak-1/surge` below `runs` is 2."""
