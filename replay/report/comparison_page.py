@@ -126,7 +126,7 @@ def _findings(found: Comparison) -> str:
     rows = [_finding(finding) for finding in found.findings]
     interval = "interval within single runs" if _within_run(found) else "interval"
     labels = (found.base.label, found.new.label)
-    head = ("route", "metric", *labels, "change", interval, "p, adjusted", "runs needed", "verdict")
+    head = ("route", "metric", *labels, "change", interval, "p, adjusted", "runs needed per side", "verdict")
     notes = "".join(f'<p class="soft">{escape(text)}</p>' for text in found.notes)
     listed = found.left_out[:LEFT_OUT_SHOWN]
     more = len(found.left_out) - len(listed)
