@@ -104,7 +104,7 @@ def find_steps(series: Series, seed: int = 0) -> list[Step]:
 
 
 def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> Step | None:
-    """Return the step that the runs from `start` to `end` show; None if there is none, or if it has too few runs yet."""
+    """Return the step that the runs from `start` to `end` show; None if there is none, or if it began too recently."""
     first = max(end - WINDOW, 0)
     levels = [np.arange(first, end) >= begin for begin in known if begin > first]
     nuisance = np.column_stack([np.ones(end - first), *levels, *_machines(series, slice(first, end))])

@@ -117,7 +117,7 @@ class History:
     def rows(self) -> list[Row]:
         """Return every row, the oldest first.
 
-        If no run can have a value, the database is damaged, and the folders are read instead.
+        If a row has an impossible value, the database is damaged, and the folders are read instead.
         """
         try:
             return self._rows()

@@ -63,8 +63,8 @@ class Row(msgspec.Struct, frozen=True):
     def is_comparable(self) -> bool:
         """Whether the result measured the target.
 
-        A run did if it ended as planned or by the circuit breaker, and is not INVALID. A search did if it found both a
-        load that meets the objectives and one that does not.
+        A run that ended as planned or by the circuit breaker measured it, unless the run is INVALID. A search measured
+        it if it found both a load that meets the objectives and one that does not.
         """
         if self.kind == "peak":
             return not self.problem and self.verdict == "FOUND" and self.peak_per_s is not None

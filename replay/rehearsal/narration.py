@@ -124,7 +124,7 @@ class Narrator:
         )
 
     def ended(self, scene: Scene, result: SceneResult, files: SceneFiles) -> None:
-        """Print the verdict and its reasons and, unless `brief`, both sides next to each other and how to repeat one."""
+        """Print the verdict and its reasons and, unless `brief`, both sides and how to repeat the first."""
         if not self._brief:
             self._page.title("Side by side")
             rows = rows_beside(scene, result)

@@ -200,7 +200,7 @@ def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[
 def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
     """Return the column of each interval with requests, and the time that these intervals cover, in seconds.
 
-    There are none if the run has no log of intervals.
+    There are no columns if the run has no log of intervals.
     """
     if not run.folder.latency.exists():
         return [], 0.0

@@ -95,7 +95,7 @@ def headline(
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> str:
-    """Return the most important figures, given as (name, figure, tone). Empty figures are left out."""
+    """Return a row of cards for important figures, given as (name, figure, tone). Empty figures are left out."""
     made = [
         f"<div><small>{escape(name)}</small> <b>{toned(text, tone) if tone else escape(text)}</b></div>"
         for name, text, tone in figures

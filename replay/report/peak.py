@@ -31,7 +31,7 @@ def rate_at(found: Climb, load: float) -> str:
 
 
 def climb_facts(found: Climb) -> list[tuple[str, str]]:
-    """Return the results of a search, without its sentence."""
+    """Return the results of a search as (name, words) pairs."""
     facts = [] if found.window is None else [("window", found.window.words)]
     if not math.isinf(found.above):
         facts.append(("missed at", f"{found.above:.3g} times, {rate_at(found, found.above)}"))
@@ -82,7 +82,7 @@ def _held(found: Climb) -> str:
 
 
 def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[str, str]]:
-    """Return the facts of a surge."""
+    """Return the results of a surge as (name, words) pairs."""
     facts = [
         ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
         ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),

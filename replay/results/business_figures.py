@@ -15,7 +15,7 @@ COUNTED = (
 class ActionMinute(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of an action that ended in the interval that begins at `at_ns`.
 
-    `at_ns` is in ns since the epoch, on the clock of the figures.
+    `at_ns` is in ns since the epoch, on the `clock` of BusinessFigures.
     """
 
     at_ns: int

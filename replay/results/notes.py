@@ -18,7 +18,7 @@ COMPUTED = (
 but computes them for the merged run."""
 
 TAIL_NOTE_FLOOR_NS = 1_000_000
-"""Generator lag with a p99 up to this needs no note: every thread that sleeps until a due time has it."""
+"""Generator lag with a p99 up to this needs no note: every thread that sleeps until a due time has such a lag."""
 
 
 def notes_of(

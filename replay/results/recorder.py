@@ -283,7 +283,7 @@ class Recorder:
         )
 
     def _outcomes_measured(self) -> dict[str, int]:
-        """Return the outcomes since the last tick, without the warm-up, as routes count them."""
+        """Return the outcomes since the last tick, summed over the routes, which do not count the warm-up."""
         now = np.array([metrics.route_counts.sum(axis=0) for metrics in self._all_metrics], np.int64).sum(
             axis=0
         )

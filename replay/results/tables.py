@@ -34,7 +34,7 @@ def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) 
 def timeline_table(rows: Sequence[Second]) -> pa.Table:
     """Return a table with one row per second; `at` is the start of the second.
 
-    Figures by name have a column for each name that occurs in the run.
+    Fields that map names to figures have columns for each name that occurs in the run.
     """
     fields = [field for field in msgspec.structs.fields(Second) if field.name not in (*_NESTED, "wall_ns")]
     columns: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """The figures of every window of a run; a window spans several intervals of the logs, and advances by one interval.
 
 Percentiles are those of the histogram of the window, which is summed from `latency.hlog`, because percentiles cannot
-be averaged. Shares are relative to the requests that ended in the window. A window has as many intervals as come
-closest to its length; in a shorter run it is the whole run.
+be averaged. Shares are relative to the requests that ended in the window. A window has the number of intervals that
+comes closest to its length; if the run is shorter, it is the whole run.
 """
 
 from __future__ import annotations
