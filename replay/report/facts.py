@@ -55,7 +55,7 @@ def facts_of(document: RunDocument) -> list[Fact]:
     ]
     facts += [fact for name in document.names for fact in _name(name)]
     if resent := document.accounts_detail.resent:
-        why = "the target had closed the first one"
+        why = "the target closed the idle one"
         facts.append(Fact("resent", f"{counted(resent, 'request')}, on a new connection: {why}"))
     if document.answers is not None:
         facts.append(_answers(document.answers))
