@@ -21,7 +21,7 @@ from .rows import Row
 
 ROUTES_MAX = 20
 P50_REQUESTS, P99_REQUESTS = 20, 1_000
-"""Number of requests that nine in ten runs must have for a percentile to be judged: 10 / (1 - p)."""
+"""Number of requests that a route must have in nine of ten of its runs for a percentile to be judged: 10 / (1 - p)."""
 
 FLOOR_ALL, FLOOR_ROUTE, FLOOR_FAILED, FLOOR_PEAK = 0.01, 0.02, 0.001, 0.02
 """The smallest changes that count: of latencies over all routes and of one route (histograms keep 3 and 2 digits), of

@@ -11,9 +11,9 @@ DAY_S = 86_400
 
 
 def recorded_span(document: RunDocument) -> str:
-    """Return the span of recorded time that the run replayed with its speed, and the path of the trace.
+    """Return the span of recorded time that the run replayed, its speed, and the path of the trace.
 
-    The span or the path is left out if it is unknown.
+    The span and the speed, or the path, are left out if they are unknown.
     """
     clock = document.recorded_clock
     path = document.trace.path if document.trace else ""

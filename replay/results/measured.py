@@ -47,7 +47,8 @@ def _has_values(histogram: Histogram | None) -> bool:
 class Value(NamedTuple):
     """A figure in ns.
 
-    `at_least`: it is a lower bound, because it falls among requests that were never sent, or beyond the histogram.
+    `at_least`: it is a lower bound, because it falls among requests that were never sent, or is the histogram's
+    highest value.
     """
 
     ns: int
