@@ -238,7 +238,7 @@ def _connections(rows: list[Second], clock: RecordedClock | None) -> Chart | Non
 def _counted(
     rows: list[Second], counts: list[int], title: str, clock: RecordedClock | None, *, per_s: bool = True
 ) -> Chart | None:
-    """Return a chart of a count that is not in the rows, per second or as a level."""
+    """Return a chart of a count that is not in the rows, per second or as a level; None as in `over_time`."""
     of_row = {
         row.t_s: count / (max(row.length_s, 1e-9) if per_s else 1)
         for row, count in zip(rows, counts, strict=True)

@@ -81,7 +81,7 @@ def _changes(found: Comparison) -> Figure:
 
 
 def _distributions(found: Comparison) -> list[Section]:
-    """Return the sections with the distributions of both builds for each judged route."""
+    """Return at most DISTRIBUTIONS_SHOWN charts with the distributions of both builds, and how many are left out."""
     judged = dict.fromkeys((f.metric.kind, f.metric.route) for f in found.findings if f.metric.is_latency)
     made: list[Section] = []
     for kind, route in list(judged)[:DISTRIBUTIONS_SHOWN]:

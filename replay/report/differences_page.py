@@ -73,7 +73,7 @@ def _cards(found: Differences) -> str:
 
 
 def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
-    """Return a block for each field, at most FIELDS_SHOWN. The page's script adds the search box."""
+    """Return at most FIELDS_SHOWN blocks of fields; empty without fields. The page's script adds a search box."""
     if not listed:
         return ""
     blocks = "".join(_block(one, found) for one in listed[:FIELDS_SHOWN])

@@ -111,7 +111,7 @@ def _quantiles(
 
 
 def heat_map(run: Run, rows: Sequence[Second]) -> Chart | None:
-    """Draw the heat map of a run's response latency, or of the service time in a closed loop."""
+    """Draw the heat map of a run's response latency, or in a closed loop of the service time, as `heat_chart` does."""
     document = run.document
     columns, length_s = _heat_columns(run)
     kind = "service" if document.closed_loop else "response"
@@ -308,7 +308,7 @@ def _largest_samples(rows: Sequence[Second]) -> dict[str, float | None]:
 
 
 def rates(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
-    """Draw the requests due, sent and answered per second."""
+    """Draw the requests due, sent and answered per second; None as in `over_time`."""
 
     def rate(field: str) -> Callable[[Second], float]:
         return lambda row: float(getattr(row, field)) / max(row.length_s, 1e-9)
@@ -355,7 +355,7 @@ def errors(
 
 
 def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
-    """Draw p99 of each second of the generator lag, and of the time that requests waited for a connection."""
+    """Draw p99 of the generator lag and of the wait for a connection in each second; None as in `over_time`."""
     series = [
         ("generator lag p99", latency_of("lateness_p99_ns"), BLUE),
         ("wait for a connection p99", latency_of("wait_p99_ns"), ORANGE),
@@ -369,7 +369,10 @@ def latency_of(field: str) -> Callable[[Second], float | None]:
 
 
 def recorded_beside(routes: Sequence[RouteFigures]) -> Chart | None:
-    """Draw p50 and p99 of the service time of the busiest routes, as recorded (rings) and as replayed (dots)."""
+    """Draw p50 and p99 of the service time of the busiest routes, as recorded (rings) and as replayed (dots).
+
+    None if no route has both.
+    """
     rows = [
         route
         for route in routes

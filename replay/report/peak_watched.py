@@ -61,7 +61,7 @@ def watched_facts(found: Climb) -> Iterator[tuple[str, str]]:
 
 
 def print_watched(page: Page, found: Climb) -> None:
-    """Print the table of watched figures, unless nothing was watched."""
+    """Print a table of at most COLUMNS_SHOWN watched figures, unless nothing was watched."""
     names = watched_names(found)
     if not names:
         return
@@ -88,7 +88,8 @@ def _cell(figure: Sampled | None) -> str:
 def watched_sections(found: Climb, run_of: RunOf | None) -> list[Section]:
     """Return the sections of a page: charts by load, a table, and charts over time.
 
-    The charts over time show the last hold and a trial that missed an objective.
+    There are at most CHARTS_SHOWN charts by load, and the table has at most COLUMNS_SHOWN figures. The charts over time
+    show the last hold and a trial that missed an objective.
     """
     names = watched_names(found)
     made: list[Section] = [

@@ -129,7 +129,7 @@ def _requests(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _unread(plan: Plan) -> list[tuple[str, str]]:
-    """Return facts about the lines and files of the recording that could not be read."""
+    """Return facts about lines of the recording that could not be read, and about files that were left out."""
     rows = []
     if plan.rejected:
         count = sum(plan.rejected.values())

@@ -270,7 +270,7 @@ def _latency_table(latency: Latencies, title: str) -> str:
 
 
 def _business(document: RunDocument) -> str:
-    """Return the section about business actions: what failed, what it cost, and the worst intervals."""
+    """Return the section about business actions: failures, costs and the worst intervals; empty if there are none."""
     business, words = document.business, business_words(document)
     if business is None or not words:
         return ""
@@ -357,7 +357,7 @@ def _target(document: RunDocument) -> str:
 
 
 def _addresses(document: RunDocument) -> str:
-    """Return the number of requests to each address of the target; empty if it has only one."""
+    """Return a table of the requests to at most ROUTES_SHOWN addresses of the target; empty if it has only one."""
     if len(document.addresses) < 2:
         return ""
     rows = [

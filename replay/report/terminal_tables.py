@@ -35,7 +35,7 @@ Row = Sequence[str | Text]
 
 
 def print_addresses(page: Page, document: RunDocument) -> None:
-    """Print the number of requests to each address of the target, if it has several."""
+    """Print the requests to at most ADDRESSES_SHOWN addresses of the target, if it has several."""
     if len(document.addresses) > 1:
         columns = ("connects", "requests", "errors", "drained")
         page.say()
@@ -211,7 +211,7 @@ def _dots(marks: dict[str, int], low: int, high: int, columns: int) -> str:
 
 
 def print_seconds(page: Page, run: Run) -> None:
-    """Print the seconds with the highest p99, if at least two seconds have one."""
+    """Print the SECONDS_SHOWN seconds with the highest p99, if at least two seconds have one."""
     document = run.document
     tail = "service_p99_ns" if document.closed_loop else "response_p99_ns"
     rows = [row for row in run.seconds() if getattr(row, tail) is not None]

@@ -30,7 +30,7 @@ READING = "A figure from the target's side, sampled each second (long runs: the 
 def chart_of(
     rows: Sequence[Second], name: str, clock: RecordedClock | None, fixed_limit: float | None = None
 ) -> Chart | None:
-    """Draw a watched figure as it was sampled, with its limit and its refusals if they are known."""
+    """Draw a watched figure, with its limit and its refusals if they are known; None as in `over_time`."""
     series = [(name, lambda row: row.watched.get(name), BLUE)]
     if any(row.watched.get(name + LIMIT) for row in rows):
         series.append((f"limit of {name}", lambda row: row.watched.get(name + LIMIT), GREY))

@@ -114,7 +114,7 @@ def _draw(plot: Chart, course: Course, side: Side, colour: str, unit: str) -> No
 
 
 def print_watched(page: Page, found: Comparison) -> None:
-    """Print the table in the terminal, unless nothing was watched."""
+    """Print a table of at most LINES_SHOWN figures, unless nothing was watched."""
     figures = watched_sides(found.base, found.new)
     if not figures:
         return

@@ -163,7 +163,7 @@ def describe(
 
 
 def _with_routes(answers: AnswerFigures | None, started: Started) -> AnswerFigures | None:
-    """Return the figures of kept responses with the names of the routes, in the lanes' numbering."""
+    """Return the figures of kept responses with the routes in the lanes' numbering; None if there are none."""
     if answers is None:
         return None
     return msgspec.structs.replace(answers, routes=[*(route.name for route in started.routes), OTHER])

@@ -87,7 +87,7 @@ def rejected_words(rejected: int, lines: int) -> str:
 
 
 def _rejected_note(started: Started) -> list[Note]:
-    """Return a note on the lines of the recording that could not be read, by reason."""
+    """Return a note on the lines of the recording that could not be read, by reason, if there are any."""
     trace = started.trace
     if trace is None or not trace.rejected:
         return []

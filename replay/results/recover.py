@@ -94,7 +94,10 @@ def _assembled(
 
 
 def _source_left(folder: RunFolder) -> SourceSoFar | None:
-    """Return the account of a followed source, as the run last saved it; None if there is none."""
+    """Return the account of a followed source, as the run last saved it; None if there is none.
+
+    Raise InputError if it cannot be read.
+    """
     if not os.path.lexists(folder.source):
         return None
     try:

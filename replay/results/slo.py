@@ -216,7 +216,7 @@ def canonical(slo: Slo) -> str:
 
 
 def _percentile(text: str, at: int, found: dict[str, str]) -> float | None:
-    """Return the percentile of an objective; None for a share."""
+    """Return the percentile of an objective; None for a share. Raise UsageError if it is neither."""
     what = found["WHAT"]
     if "NUMBER" not in found and what in _SHARES:
         return None

@@ -75,6 +75,7 @@ def _left_at(samples: list[_Sample], beginning: Sequence[float], load: float = 1
     """Return the row at which a figure leaves its course.
 
     This is the first of LASTING samples in a row that neither the beginning of the figure nor the load explains.
+    Return None if there are none.
     """
     middle = statistics.median(beginning)
     spread = statistics.median(abs(value - middle) for value in beginning)

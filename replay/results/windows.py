@@ -89,7 +89,10 @@ def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
 def _intervals(
     folder: RunFolder, rows: Sequence[Second], kind: str, routes: Collection[str] | None, running: _Running
 ) -> Iterator[_Interval]:
-    """Yield an interval for each row of the timeline; the log has the same order."""
+    """Yield an interval for each row of the timeline; the log has the same order.
+
+    Raise InputError as `windows_of` does.
+    """
 
     def is_wanted(tag: str) -> bool:
         if routes is None:

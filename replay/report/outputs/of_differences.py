@@ -73,7 +73,7 @@ class DifferencesResult:
         return Case("all", "verdict", status, found.sentence, found.verdict)
 
     def markdown(self) -> str:
-        """Return the verdict, and a table of the fields."""
+        """Return the verdict, a table of the different fields, and one of at most NOISY_MAX others."""
         found = self.found
         lines = [f"### {_MARK[found.verdict]} {found.verdict}: {escaped(found.sentence)}", ""]
         if named := found.different:
