@@ -59,7 +59,7 @@ class Value(NamedTuple):
 class Measured:
     """The histograms and counts of a run, from which all its figures are computed.
 
-    `totals(tag)` returns a histogram of totals.hlog, or None. `outcomes` counts requests by route, without the
+    `totals(tag)` returns the histogram of a tag, or None. `outcomes` counts requests by route, without the
     warm-up. `actions` are groups of routes by name; an action can be given instead of a route. By route, `checked`
     holds the number of checked responses and of mismatches among them, `statuses` the responses compared with the
     recording, and `not_of_target` the failed requests for which the target is not to blame.
