@@ -16,7 +16,7 @@ from replay.results.notes import rejected_words
 from replay.settings.bare_times import bare_time_notes
 from replay.settings.scenario import Scenario
 from replay.trace import Manifest
-from replay.units import format_duration, format_latency, format_rate, format_share
+from replay.units import counted, format_duration, format_latency, format_rate, format_share
 
 from .facts import reasons
 from .page import Page
@@ -99,13 +99,13 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
         return [*facts, ("verdict", f"UNSTEADY: {slower}")]
     harm = f"{found.bad_s:.0f} s differed from the baseline"
     if found.suffered:
-        harm += f", with {found.suffered:,} requests"
+        harm += f", with {counted(found.suffered, 'request')}"
     recovered = found.after_s is not None and found.verdict != "NOT_HARMED"
     after = f" {found.after_s:.0f} s after the surge" if recovered else ""
     return [
         *facts,
         ("harm", harm),
-        ("failed", f"{found.failed:,} requests since the surge began"),
+        ("failed", f"{counted(found.failed, 'request')} since the surge began"),
         ("verdict", found.verdict + after),
     ]
 
