@@ -100,7 +100,7 @@ def write_files(scene: Scene, folder: Path, addresses: Addresses, seed: int) -> 
     for side, promise in zip(SIDES, (scene.before, scene.after), strict=True):
         comment = f"{head} The twin {side} the fix: {promise.words}\n{COPIED}"
         _write(files.twin(side), twin_document(scene, promise, addresses, seed), comment)
-    comment = f"{head} Both sides are judged by it.\n{COPIED}"
+    comment = f"{head} Both sides run this scenario, and are judged by it.\n{COPIED}"
     _write(files.scenario, _scenario(scene, files, addresses), comment)
     recipe = scene.recipe() | {
         "seed": seed,

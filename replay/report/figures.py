@@ -349,7 +349,7 @@ def errors(
     for words, line in allowed:
         inside = [value if value <= plot.y.high else None for value in line]
         far = "" if any(value is not None for value in inside) else " (above this chart)"
-        name = f"objective {words}, applied to each second{far}"
+        name = f"objective {words}, applied to each interval{far}"
         plot.halo_line(list(zip(at, inside, strict=True)), name, dash="6 4")
     return plot
 

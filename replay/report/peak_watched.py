@@ -134,6 +134,8 @@ def _on_its_clock(run: Run, words: str) -> list[Section]:
     series = [("p99", latency_of("response_p99_ns"), ORANGE), ("p50", latency_of("response_p50_ns"), BLUE)]
     response = over_time(rows, series, "response", document.recorded_clock, "latency")
     return [
-        Figure(f"{words}: response", "p50 and p99 of each second.", response),
+        Figure(
+            f"{words}: response", "p50 and p99 of each second (long runs: the worst of several).", response
+        ),
         *charts_of(rows, document.recorded_clock, list(document.watched), fixed_limits(document)),
     ]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from replay_native.ledger.lane_metrics import LaneMetrics
 
 __all__ = ["CONSUMED", "FAILED"]
-# The two are re-exported from the catalog, because callers of this module need them.
+# CONSUMED and FAILED are re-exported from the catalog, because callers of this module need them.
 
 OTHER = "other"
 """The name under which routes that no longer fit the lanes' arena are counted: the last row of a lane's memory."""
