@@ -45,7 +45,7 @@ class Ticker:
         """Do nothing: no line is printed at the start."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Collect one second's figures; print a line when there are enough seconds."""
+        """Collect the figures of a second, and print a line after every LINE_EVERY_S of them."""
         self._seconds.append(second)
         if len(self._seconds) == LINE_EVERY_S:
             self._print()

@@ -1,8 +1,9 @@
 """The page builder: one frame for every HTML page.
 
-A page is self-contained and loads nothing. It works without a script, in light and dark mode, wide and narrow, on
-paper, and without a style sheet (as under a server's strict policy). All text from traces and targets is escaped,
-because it is untrusted. The page's own policy allows its one style sheet and its one script by their digests.
+A page is self-contained and loads nothing; only the live page fetches its data. Reports work without a script, in
+light and dark mode, wide and narrow, on paper, and without a style sheet (as under a server's strict policy). All text
+from traces and targets is escaped, because it is untrusted. The page's own policy allows its one style sheet and its
+one script by their digests.
 """
 
 from __future__ import annotations

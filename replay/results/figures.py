@@ -289,7 +289,7 @@ class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
     """One partition that was written to.
 
     `acknowledged` counts records. `moved` is how far the end of the partition moved during the run (null: not
-    queried).
+    known).
     """
 
     topic: str
