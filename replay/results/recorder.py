@@ -1,7 +1,8 @@
 """Computes the figures of each second of a run from the lanes' counters and histograms. Sinks write them.
 
-The lanes' counts only grow. Each tick computes the growth since the last one, so the lanes never wait for the
-recorder. If this process is killed, the lanes' files still hold the totals (`replay.results.recover`).
+The lanes' counts only grow, except for levels such as the requests in flight. Each tick computes the growth since the
+last one, so the lanes never wait for the recorder. If this process is killed, the lanes' files still hold the totals
+(`replay.results.recover`).
 """
 
 from __future__ import annotations
