@@ -14,9 +14,9 @@ look per build, so that at most one false alarm in 1 / LEVEL builds is expected,
 other. After an alarm the series begins again at the step. A change is therefore found once, and later runs do not
 move changes that were found.
 
-If runs are on several hosts, the first test is at SCREEN_HOSTS instead, from the second host on. Hosts must not raise
-alarms, and a false alarm there looks like one that a host caused; 999 permutations cannot show anything so rare. A
-step may then be found some runs later.
+From the second host on, the first test is at the stricter level SCREEN_HOSTS, because a false alarm would look as if a
+host had caused it. The second test cannot be as strict: 999 permutations show no share below 1 in 1,000. A step may then
+be found some runs later.
 """
 
 from __future__ import annotations
@@ -42,10 +42,13 @@ WINDOW = 120
 BEFORE_MIN, AFTER_MIN = 4, 3
 RUNS_MIN = 12
 NEAR = 24
-"""All candidates among this number of the newest runs are tried, but only every fourth of the older ones."""
+"""All candidates among this number of the newest runs are tried, but only every fourth of the older ones.
+
+The control workload before a step is taken from as many runs.
+"""
 
 CONTROL_ERRORS, CONTROL_MOVES_MIN = 3.0, 4
-"""A change of the control workload makes a step doubtful if it is larger than this many of its standard errors.
+"""A change of the control workload makes a step doubtful only if it is larger than this many of its standard errors.
 Otherwise a noisy control workload would make every step doubtful. The standard error counts as 0 if it can be estimated
 from fewer differences than the second number.
 """
@@ -59,7 +62,7 @@ class Series:
     """Runs in order, and their values.
 
     `values` has a column per series (a logarithm, or a share), NaN for runs that measured nothing. `floors` are the
-    smallest changes that the histograms resolve.
+    smallest changes that count, by series. `control` has logarithms, NaN for runs without a control workload.
     """
 
     values: Floats
@@ -73,7 +76,8 @@ class Series:
 class Step:
     """A change that begins with the run `at`, and that was found at the look after the run `found`.
 
-    `sizes` and `t` are by series. `doubt` is the reason why the step may have another cause than the build.
+    `sizes` and `t` are by series, NaN for series that were not tested. `doubt` is a key of `trends.DOUBTS`: why the
+    step may have another cause than the build; empty if nothing suggests one.
     """
 
     at: int
@@ -100,7 +104,7 @@ def find_steps(series: Series, seed: int = 0) -> list[Step]:
 
 
 def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> Step | None:
-    """Test the runs from `start` to `end` for a step; return None if there is none."""
+    """Return the step that the runs from `start` to `end` show; None if there is none, or if it began too recently."""
     first = max(end - WINDOW, 0)
     levels = [np.arange(first, end) >= begin for begin in known if begin > first]
     nuisance = np.column_stack([np.ones(end - first), *levels, *_machines(series, slice(first, end))])
@@ -113,7 +117,7 @@ def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> 
 
 
 def _confounded(series: Series, start: int, end: int, seed: int) -> list[Step]:
-    """Return a step between two changes that only stands out if all hosts are assumed to be equally fast.
+    """Return a step from `start` to `end` that only stands out if the known effects of machines are ignored.
 
     Its cause is therefore uncertain. The list is empty if there is no such step.
     """
@@ -124,7 +128,7 @@ def _confounded(series: Series, start: int, end: int, seed: int) -> list[Step]:
     step = _step(series, slice(first, end), _candidates(series, first, end), plain, seed)
     if step is None or end - step.at < AFTER_MIN:
         return []
-    return [replace(step, doubt="hosts")]
+    return [replace(step, doubt="hosts" if len(set(series.hosts[first:end])) > 1 else "control")]
 
 
 def _step(
@@ -137,7 +141,8 @@ def _step(
 ) -> Step | None:
     """Return the most significant step among the runs `rows`.
 
-    Return None if there are too few runs, or if chance or a steady drift explains the step.
+    Return None if there are too few runs, candidates or values, or if chance, `nuisance` or a steady drift explains
+    the step.
     """
     values = series.values[rows]
     judged = np.isfinite(values).mean(axis=0) >= 0.9
@@ -182,7 +187,7 @@ def _error_of_medians(before: Floats, after: Floats) -> float:
 
 
 def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
-    """Return the first runs of builds at which a step may begin."""
+    """Return the runs at which a step may begin: the first of each build, and every run without a label."""
     found = [
         at
         for at in range(start + BEFORE_MIN, end)
@@ -195,8 +200,8 @@ def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
 def _machines(series: Series, rows: slice) -> list[Floats]:
     """Return the known effects of machines, a column each.
 
-    Every host with several runs has a column, except for one of them if there are no other hosts. The control
-    workload is the last column, if it varies.
+    Every host with several runs has a column, except for the first if no host has a single run. The control workload
+    is the last column, if it varies.
     """
     hosts = np.array(series.hosts[rows], object)
     names, counts = np.unique(hosts.astype(str), return_counts=True)
@@ -274,7 +279,7 @@ def _share_as_large(
     steps: Floats, lengths: Floats, residuals: Floats, floors: Floats, freedom: int, basis: Floats,
     largest: float, seed: int,
 ) -> float:  # fmt: skip
-    """Return the share of permutations of the residuals with a |t| at least as large.
+    """Return the share of permutations of the residuals with a |t| of at least `largest`.
 
     The function stops and returns 1.0 as soon as the share is certain to be above LEVEL.
     """

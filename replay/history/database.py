@@ -70,7 +70,8 @@ def database_of(folder: Path) -> Path:
 class History:
     """The runs of a folder, as stored in its database.
 
-    `problem` is the reason why they are not stored. In that case they are read from the folders every time.
+    `problem` is the reason why the database could not be used or written; empty if it could. Rows that are not stored
+    are read from the folders every time.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, problem: str = "") -> None:
@@ -114,9 +115,9 @@ class History:
         )
 
     def rows(self) -> list[Row]:
-        """Return every run, the oldest first.
+        """Return every row, the oldest first.
 
-        If a value cannot be one of a run, the database is damaged, and the folders are read instead.
+        If a row has an impossible value, the database is damaged, and the folders are read instead.
         """
         try:
             return self._rows()
@@ -256,7 +257,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         if version > VERSION:
             raise Unusable(
-                f"{path} was written by a newer replay (version {version}; this one knows {VERSION})"
+                f"{path} was written by a newer replay: it has version {version}, and this replay reads up to {VERSION}"
             )
         has_tables = bool(connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone())
         if has_tables and application != APPLICATION:

@@ -36,7 +36,7 @@ def stamps_in(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def stamps_of(root: Path, name: str) -> Iterator[tuple[str, str]]:
-    """Yield name and stamp of a run, or of a search or session and the runs in it.
+    """Yield name and stamp of a run, of a search and its runs, or of the runs in any other folder.
 
     Nothing is yielded for a link, or for a folder in which nothing has ended.
     """
@@ -67,7 +67,7 @@ def kind_of(root: Path, name: str) -> Kind:
 
 
 def first_trial(root: Path, name: str) -> str:
-    """Return the first run that a search made; empty if there is none."""
+    """Return the name of the first run that a search made; empty if there is none."""
     children = [child for child, _ in stamps_of(root, name) if kind_of(root, child) == "trial"]
     return min(children, key=lambda child: (len(child.split("-")[0]), child), default="")
 

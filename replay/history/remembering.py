@@ -11,9 +11,9 @@ from .database import database_of, remember
 
 
 def remember_result(folder: Path) -> str:
-    """Write rows for a run, search or session that has ended, and return the reason if that failed.
+    """Write rows for a run, search or session that has ended, and return a note if that failed.
 
-    The reason is empty if it succeeded, or if the parent folder has no database and is not a default one.
+    The note is empty if it succeeded, or if the parent folder has no database and is not a default one.
     """
     try:
         folder = folder.absolute()

@@ -63,8 +63,8 @@ class Row(msgspec.Struct, frozen=True):
     def is_comparable(self) -> bool:
         """Whether the result measured the target.
 
-        This is so for a whole run whose generator was not the bottleneck, and for a search that found both a load
-        that meets the objectives and one that does not.
+        A run that ended as planned or by the circuit breaker measured it, unless the run is INVALID. A search measured
+        it if it found both a load that meets the objectives and one that does not.
         """
         if self.kind == "peak":
             return not self.problem and self.verdict == "FOUND" and self.peak_per_s is not None
@@ -145,9 +145,9 @@ def _document(folder: Path) -> _Document:
 
 
 def _of_search(root: Path, name: str, stamp: str) -> Row:
-    """Return the row of a search, with scenario, build, host and load from its first trial.
+    """Return the row of a search, with start, scenario, build and host from its first trial.
 
-    Raise InputError if the search has no trial.
+    `load` is equal for searches of the same load and objectives. Raise InputError if the search has no trial.
     """
     found, trial = read_peak(root / name / "peak.json"), first_trial(root, name)
     if not trial:
@@ -210,7 +210,7 @@ def _figures(document: _Document) -> list[Figures]:
 
 
 def _failed(route: _Route) -> int:
-    """Return the number of requests that ended with a 5xx, without a complete response, or were never sent."""
+    """Return the number of requests that ended with a 5xx or without a complete response, or were never sent."""
     good = sum(count for outcome, count in route.outcomes.items() if outcome in ("1xx", "2xx", "3xx", "4xx"))
     return max(sum(route.outcomes.values()) - good, 0)
 

@@ -1,7 +1,8 @@
 """The trends of scenarios: runs of the same load in order, or searches for the peak, and the changes among them.
 
-Trials of a search and runs of `replay ab` have rows, but no trend. The loads of trials differ, and the runs of a
-session are made within minutes of each other, so they are not independent samples of a build. `parts_of` counts them.
+Trials of a search, runs of `replay ab` and other runs in subfolders have rows, but no trend. The loads of trials differ,
+and the runs of a session are made within minutes of each other, so they are not independent samples of a build.
+`parts_of` counts them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .rows import Row
 
 ROUTES_MAX = 20
 P50_REQUESTS, P99_REQUESTS = 20, 1_000
-"""Number of requests that nine in ten runs must have for a percentile to be judged: 10 / (1 - p)."""
+"""Number of requests that a route must have in nine of ten of its runs for a percentile to be judged: 10 / (1 - p)."""
 
 FLOOR_ALL, FLOOR_ROUTE, FLOOR_FAILED, FLOOR_PEAK = 0.01, 0.02, 0.001, 0.02
 """The smallest changes that count: of latencies over all routes and of one route (histograms keep 3 and 2 digits), of
@@ -29,7 +30,7 @@ failed shares, and of peaks (the default of `--width`).
 
 DOUBTS = {
     "hosts": "runs of other hosts begin there, and hosts differ by as much",
-    "control": "the host's control workload changed by as much",
+    "control": "the host's control workload changed there, too",
     "build": "earlier runs of this build were at the previous level",
 }
 TREND_KINDS: tuple[Kind, ...] = ("run", "peak")
@@ -123,7 +124,7 @@ def trends_of(rows: Sequence[Row]) -> list[Trend]:
 
 
 def parts_of(rows: Sequence[Row], scenario: str = "") -> dict[Kind, int]:
-    """Return how many readable results (of a scenario if one is given) have no trend because of their kind."""
+    """Return the number of readable results of each kind without a trend, for one scenario if one is given."""
     kinds = Counter(row.kind for row in rows if not row.problem and scenario in ("", row.scenario))
     return {kind: kinds[kind] for kind in KINDS if kind not in TREND_KINDS and kinds[kind]}
 
@@ -149,7 +150,7 @@ def _with_next(series: Series) -> list[tuple[Step, tuple[int, int]]]:
 
 
 def _keys(rows: list[Row]) -> tuple[list[tuple[str, Metric]], list[str]]:
-    """Return the series that are judged, over all routes and of the largest routes, and the routes without any."""
+    """Return the series to judge (of all routes together, and of the largest), and the routes that have none."""
     requests: dict[str, list[int]] = {}
     for row in rows:
         for figures in row.figures:

@@ -44,7 +44,7 @@ def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
     async def stream(request: Request) -> Response:
         after = request.query_params.get("after", "0")
         if not (after.isascii() and after.isdigit() and len(after) <= 12):
-            return PlainTextResponse("after= must be the number of a line\n", 400)
+            return PlainTextResponse("after= must be the id of a message, of at most 12 digits\n", 400)
         if request.method == "HEAD":
             return Response(media_type=Lines.media_type)
         if feed.viewers >= VIEWERS_MAX:
@@ -58,7 +58,7 @@ def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
 
 
 class Lines(Response):
-    """The stream: the JSON lines after a number, until the end of the feed."""
+    """The stream: the messages after a number and the changed sections, as JSON lines, until the end of the feed."""
 
     media_type = "application/x-ndjson"
 
@@ -68,7 +68,7 @@ class Lines(Response):
         self._feed, self._changed, self._number = feed, changed, after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send lines until the viewer disconnects, or has received everything."""
+        """Send lines until the viewer disconnects, or until the feed has ended and all its lines are sent."""
         self._feed.viewers += 1
         try:
             async with trio.open_nursery() as nursery:

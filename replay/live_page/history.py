@@ -16,7 +16,7 @@ HEAT_KINDS = ("response", "service", "lateness")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Requests that ended in a part of a run, by bins of a logarithmic scale."""
+    """The values of a latency in a part of a run, counted by bins of a logarithmic scale."""
 
     start_s: float
     bins: np.ndarray
@@ -30,7 +30,7 @@ class Column:
 
 @dataclass
 class History:
-    """The seconds of a run, and the columns of its heat maps."""
+    """The rows of a run (seconds, or longer if they were merged), and the columns of its heat maps."""
 
     rows: list[Second] = field(default_factory=list)
     retries: list[int] = field(default_factory=list)
@@ -39,7 +39,7 @@ class History:
     end_s: float = 0.0
 
     def add(self, row: Second, retries: int) -> None:
-        """Add a second. If there are more than ROWS_MAX, merge pairs of seconds."""
+        """Add a row. If there are more than ROWS_MAX, merge pairs of neighbouring rows."""
         self.rows.append(row)
         self.retries.append(retries)
         self.lag.append(sum(row.lag.values()))

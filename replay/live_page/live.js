@@ -77,11 +77,11 @@ function take(message) {
   } else if (message.sections) {
     for (const name in message.sections) put(name, message.sections[name]);
   } else if (message.lost) {
-    tell(`${message.lost} older lines are not kept: the charts cover them, and so does timeline.jsonl`, 'open');
+    tell(`${message.lost} older lines are missing here: the charts and timeline.jsonl include them`, 'open');
   } else if (message.over) {
     over = true;
     document.documentElement.dataset.over = '1';
-    tell('the run has ended: this page stays, without a connection', 'soft');
+    tell('the command has ended: this page stays, without a connection', 'soft');
   }
   document.documentElement.dataset.last = last;
 }
@@ -102,7 +102,7 @@ async function read() {
     if (answer.status === 401) {
       over = true;
       return tell(
-        last ? 'this address now belongs to another run: what you see is the end of the earlier one'
+        last ? 'this address now belongs to another run: the figures here are those of the earlier one'
           : 'the link has no key, or an old one: open the whole link that replay printed', 'bad');
     }
     if (!answer.ok) throw new Error('status ' + answer.status);

@@ -1,4 +1,4 @@
-"""The p99 of the busiest routes over time, with a row for each route and a colour for each p99."""
+"""The chart of the p99 of the busiest routes over time: a row for each route, coloured by its p99."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def figure_sections(view: View) -> dict[str, str]:
 
 
 def waiting_sections(words: str) -> dict[str, str]:
-    """Return the sections of the page before the first run."""
+    """Return the only section before the first run: a headline with what the page waits for."""
     return {"headline": headline("WAITING", words)}
 
 
@@ -238,7 +238,7 @@ def _connections(rows: list[Second], clock: RecordedClock | None) -> Chart | Non
 def _counted(
     rows: list[Second], counts: list[int], title: str, clock: RecordedClock | None, *, per_s: bool = True
 ) -> Chart | None:
-    """Return a chart of a count that is not in the rows, per second or as a level."""
+    """Return a chart of a count that is not in the rows, per second or as a level; None as in `over_time`."""
     of_row = {
         row.t_s: count / (max(row.length_s, 1e-9) if per_s else 1)
         for row, count in zip(rows, counts, strict=True)
@@ -325,7 +325,7 @@ def _events(view: View) -> str:
 
 
 def _runs(view: View) -> str:
-    """Return a table of the earlier runs of this command; empty during its first run."""
+    """Return a table of the runs of this command that have ended; empty if there was only one run so far."""
     if view.number < 2:
         return ""
     rows = [
@@ -333,7 +333,7 @@ def _runs(view: View) -> str:
         for run in reversed(view.ended)
     ]
     head = ("", "target", "sent", f"{view.usual} p99", "verdict", "failed")
-    return html_table(head, rows, "Earlier runs", long=(1, 5))
+    return html_table(head, rows, "Runs that have ended", long=(1, 5))
 
 
 def _bad(text: str) -> str:

@@ -141,9 +141,7 @@ def _check_certificate(cert: str, key: str) -> None:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password=_no_password)
     except OSError as error:  # ssl.SSLError is an OSError, too.
         where = f"{cert} and {key}" if key != cert else cert
-        hint = (
-            "give a PEM file with the certificate and its chain, and its key without a password (--live-key)"
-        )
+        hint = "give a PEM file with the certificate, its chain and its key (or give --live-key), without a password"
         raise UsageError(f"--live-cert: {where} cannot be used: {reason_of(error)}", hint=hint) from None
 
 

@@ -56,7 +56,7 @@ class LiveSink:
         self._feed.draw(figure_sections(view))
         column_s = view.history.rows[0].length_s if view.history.rows else 0.0
         now_s = second.t_s + second.length_s
-        # In a long run one column covers many seconds; the chart is redrawn only when a column is complete.
+        # In a long run a column covers many seconds, so the charts are redrawn only after the length of a column.
         if now_s - self._drawn_s >= column_s - 0.5 or self._drawn_s == 0.0:
             self._drawn_s = now_s
             self._feed.draw(chart_sections(view))

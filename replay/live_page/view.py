@@ -29,7 +29,7 @@ SHORT_S = 0.5
 the figures of the last second, unless it is the first."""
 
 EVENTS_MAX, RUNS_MAX = 200, 200
-"""Maximum numbers of events of a run, and of earlier runs of a command, that are listed: the latest ones."""
+"""Maximum numbers of listed events of a run (its start and the latest ones), and of listed runs (the latest ones)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class EndedRun:
 class View:
     """The data of one run.
 
-    `number` counts the runs of this command. `ended` are the runs before this one.
+    `number` counts the runs of this command. `ended` are its runs that have ended, after `end` with this one.
     """
 
     started: Started
@@ -84,7 +84,7 @@ class View:
 
     @property
     def biggest(self) -> list[str]:
-        """The busiest routes, whose latency over time is shown."""
+        """The ROUTES_MAX busiest routes, whose latency over time is shown."""
         return [route for route, _ in self.so_far.routes[:ROUTES_MAX]]
 
     def happened(self, at_s: float, text: str, *, is_bad: bool = False) -> None:

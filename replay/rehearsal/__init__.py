@@ -1,1 +1,1 @@
-"""The rehearsal: scenes in which an app fails before a fix and recovers after it (docs/rehearsal.md)."""
+"""The rehearsal: scenes in which an app fails before a fix, and works after it (docs/rehearsal.md)."""

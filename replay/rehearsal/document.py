@@ -1,4 +1,4 @@
-"""`rehearsal.json`: what each scene promised, and its results."""
+"""`rehearsal.json`: the results of each scene, and the promises that were broken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ NAME = "rehearsal.json"
 
 SceneVerdict = Literal["AS_PROMISED", "NOT_AS_PROMISED", "MACHINE_TOO_BUSY"]
 SideVerdict = Literal["FAILED", "PASSED", "INVALID"]
-"""PASSED: the run ended normally, every objective was met, and no surge left the target harmed. INVALID: the run is."""
+"""PASSED: the run ended normally, every objective was met, and no surge left the target harmed.
+INVALID: the verdict on the run is INVALID. FAILED: all other cases."""
 
 EXITS = {"AS_PROMISED": Exit.PASSED, "NOT_AS_PROMISED": Exit.FAILED, "MACHINE_TOO_BUSY": Exit.INVALID}
 

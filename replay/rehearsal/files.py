@@ -24,7 +24,7 @@ from .toml_text import laid_over, toml_text
 
 SIDES = ("before", "after")
 
-COPIED = "Copy it and change it. docs/rehearsal.md and docs/twin.md have the keys."
+COPIED = "Copy it and change it. docs/rehearsal.md and docs/twin.md list the keys."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class SceneFiles:
 
     @property
     def base(self) -> Path:
-        """The trace of the load without the surge."""
+        """The trace of the load without the surge. It is only written for a scene with a surge."""
         return self.folder / "base.trace"
 
     @property
@@ -100,13 +100,13 @@ def write_files(scene: Scene, folder: Path, addresses: Addresses, seed: int) -> 
     for side, promise in zip(SIDES, (scene.before, scene.after), strict=True):
         comment = f"{head} The twin {side} the fix: {promise.words}\n{COPIED}"
         _write(files.twin(side), twin_document(scene, promise, addresses, seed), comment)
-    comment = f"{head} Both sides are judged by it.\n{COPIED}"
+    comment = f"{head} Both sides run this scenario, and are judged by it.\n{COPIED}"
     _write(files.scenario, _scenario(scene, files, addresses), comment)
     recipe = scene.recipe() | {
         "seed": seed,
         "duration": f"{(scene.load_ns + _margin_ns(scene)) / units.SECOND_NS:g}s",
     }
-    _write(files.recipe, recipe, f"{head} The load, as a recipe for `replay generate`.")
+    _write(files.recipe, recipe, f"{head} The load without any surge, as a recipe for `replay generate`.")
     _generate(scene, files, seed)
     return files
 
@@ -132,7 +132,7 @@ def _scenario(scene: Scene, files: SceneFiles, addresses: Addresses) -> dict[str
 def _margin_ns(scene: Scene) -> int:
     """Return by how much the load without the surge must be longer than the scene's load.
 
-    `replay peak` refuses a trace that ends before its last second.
+    The last request may be due before the end of the load, and `replay peak` refuses a trace that ends before the trial.
     """
     return 0 if scene.surge is None else 2 * units.SECOND_NS
 
@@ -156,7 +156,7 @@ def _generate(scene: Scene, files: SceneFiles, seed: int) -> Trace:
 
 
 def surge_flags(scene: Scene) -> str:
-    """Return the flags of `replay peak` that make the surge of a scene; empty if no flags can."""
+    """Return the flags of `replay peak` that make the surge of a scene; empty without a surge, or if no flags can."""
     found = scene.surge
     if found is None or len(found.scale) != 1 or found.scale[0][0] or found.until_ns != 2 * found.from_ns:
         return ""

@@ -158,5 +158,5 @@ def scene_result(
 
 
 def saved_by_route(worth: Mapping[str, float], before: SideResult, after: SideResult) -> dict[str, int]:
-    """Return how many more good responses there were after the fix (negative: fewer), by each route that has a worth."""
+    """Return how many more good responses there were after the fix (negative: fewer), for each route that has a worth."""
     return {route: after.good_by_route.get(route, 0) - before.good_by_route.get(route, 0) for route in worth}

@@ -28,7 +28,7 @@ class Usage:
 
     @classmethod
     def now(cls, pids: Sequence[int]) -> Usage | None:
-        """Read the counters now; None if the system does not provide them.
+        """Return the counters as they are now; None if the system does not provide them.
 
         `pids` are our processes besides this one.
         """
@@ -51,7 +51,7 @@ def _first_line(path: Path) -> str:
 
 
 def _ticks(pid: int) -> int:
-    """Return the CPU time of a process with the children that it has waited for; 0 if it has ended."""
+    """Return the CPU time of a process with the children that it has waited for; 0 if it is not known."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = _first_line(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
         return sum(map(int, fields[11:15]))

@@ -45,7 +45,7 @@ class Ticker:
         """Do nothing: no line is printed at the start."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Collect one second's figures; print a line when there are enough seconds."""
+        """Collect the figures of a second, and print a line after every LINE_EVERY_S of them."""
         self._seconds.append(second)
         if len(self._seconds) == LINE_EVERY_S:
             self._print()
@@ -82,7 +82,7 @@ def _last(rows: Sequence[Second], name: str) -> float | None:
 
 
 class Narrator:
-    """Prints scenes as they are played. With `brief` it prints one line for each side and scene, without the story."""
+    """Prints scenes as they are played. With `brief` it prints only titles, verdicts and reasons."""
 
     def __init__(self, console: Console, scenes: int, *, brief: bool = False) -> None:
         self._page, self._count, self._brief = Page(console), scenes, brief
@@ -124,7 +124,7 @@ class Narrator:
         )
 
     def ended(self, scene: Scene, result: SceneResult, files: SceneFiles) -> None:
-        """Print the verdict and its reasons and, unless `brief`, both sides next to each other and how to repeat one."""
+        """Print the verdict and its reasons and, unless `brief`, both sides and how to repeat the first."""
         if not self._brief:
             self._page.title("Side by side")
             rows = rows_beside(scene, result)
@@ -152,7 +152,7 @@ class Narrator:
         self._page.say(f"The fix is in {twin}. Copy the files and change them.", "dim")
 
     def next_scene(self, scene: Scene) -> None:
-        """Print the question whether the next scene is to be played."""
+        """Print how to play the next scene, or to quit."""
         self._page.say()
         self._page.say(
             f"Enter plays scene {scene.number}: {scene.title} ({scene.length_s:.0f} s); q and Enter quit.",

@@ -153,7 +153,7 @@ def _watched(name: str) -> Value:
 
 def beside(both: Sequence[Rows], value: Value, unit: str, scene: Scene) -> Chart | None:
     """Return the chart of a figure for both sides over the same seconds; None if neither has a value."""
-    # A tenth of a second is about a pixel, so that more digits would only make the page larger.
+    # A tenth of a second is about a pixel: more digits would only make the page larger.
     lines = [[(round(row.t_s + row.length_s / 2, 1), value(row)) for row in rows] for rows in both]
     known = [each for line in lines for _, each in line if each is not None]
     ends = [rows[-1].t_s + rows[-1].length_s for rows in both if rows]

@@ -52,7 +52,7 @@ class Audience(Protocol):
 
 
 def play(scene: Scene, folder: Path, seed: int, audience: Audience) -> SceneResult:
-    """Play a scene into a folder of its own below `folder`.
+    """Play a scene, and save its files and runs in a new folder below `folder`.
 
     If the scene is not played to its end, that folder is removed. Raise EngineError if a process of the twin dies, and
     KeyboardInterrupt if a run is interrupted.

@@ -132,7 +132,7 @@ def read_scene(path: Path) -> Scene:
         raise UsageError(f"{path}: surge: it must begin after the load begins, and end before the load ends")
     if scene.length_s > LONGEST_S:
         raise UsageError(
-            f"{path}: load.duration: the scene takes {scene.length_s:.0f} s, and {LONGEST_S:.0f} s are the limit"
+            f"{path}: load.duration: the scene takes {scene.length_s:.0f} s, more than the limit of {LONGEST_S:.0f} s"
         )
     return scene
 

@@ -60,7 +60,8 @@ def saved_text(scene: Scene, result: SceneResult) -> str:
     if result.saved_eur is None:
         return ""
     counts = ", ".join(
-        f"{count:,} more {route} (at {scene.worth_eur[route]:g} EUR)" for route, count in result.saved.items()
+        f"{abs(count):,} {'fewer' if count < 0 else 'more'} {route} (at {scene.worth_eur[route]:g} EUR)"
+        for route, count in result.saved.items()
     )
     return f"{counts}: {result.saved_eur:,.2f} EUR"
 

@@ -20,7 +20,7 @@ TICKS_MAX = 13
 Label = Callable[[float, float], tuple[str, ...]]
 """Formats the lines of a tick's label.
 
-The arguments are the tick's value and the distance to the next tick, which decides the number of digits.
+The arguments are the tick's value, and a step that decides the number of digits: usually the distance between ticks.
 """
 
 
@@ -86,7 +86,10 @@ class Axis:
     is_log: bool = False
     label: Label = plain_label
     kind: str = "number"
-    """How the page's script formats a value: `time`, `percentile`, and any other kind as a number."""
+    """The kind of values: `time`, `percentile`, or any other for numbers.
+
+    The page's script formats values by it. An axis of kind `time` has ticks at round times.
+    """
     fixed: tuple[float, ...] = ()
     """Ticks to use instead of computed ones; empty if they are computed."""
     clock: RecordedClock | None = None
@@ -255,7 +258,8 @@ def since_text(since_s: float, step_s: float) -> str:
     """Format a time since the start: `20 s`, `3.3 s`, `1:30 min`, `2:05 h`.
 
     Below 100 s the text has one decimal more if that is needed for a twentieth of the distance between ticks. Longer
-    times, and those of steps of a minute or more, are rounded to seconds, minutes or days.
+    times, and those of steps of a minute or more, are rounded to seconds, from 100 min on to minutes. From 100 h on they
+    are in days.
     """
     if abs(since_s) < 100 and step_s < 60:
         least = decimals_of(step_s)

@@ -18,7 +18,8 @@ MINUTES_SHOWN = 5
 def business_words(document: RunDocument) -> list[str]:
     """Return a sentence for each action of a run that has a value or failed requests, at most ACTIONS_SHOWN.
 
-    The sums by currency follow, and the number of failed requests for which the target is not to blame.
+    If there is one, the sums by currency follow, and the number of failed requests for which the target is not to
+    blame.
     """
     business = document.business
     if business is None:
@@ -55,7 +56,7 @@ def _left_out(actions: Sequence[ActionFigures]) -> list[str]:
     if not count:
         return []
     return [
-        f"{counted(count, 'request')} of these actions failed for reasons other than the target; their cost is not counted"
+        f"{counted(count, 'request')} of these actions failed for reasons other than the target: they are not counted"
     ]
 
 

@@ -66,7 +66,7 @@ class Key:
 
 @dataclass
 class Chart:
-    """Marks on two axes, which the methods add. `label` describes the chart for screen readers."""
+    """A chart on two axes, to which the methods add marks. `label` describes it for screen readers."""
 
     x: Axis
     y: Axis

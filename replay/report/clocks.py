@@ -11,9 +11,9 @@ DAY_S = 86_400
 
 
 def recorded_span(document: RunDocument) -> str:
-    """Return the part of the recording that the run replayed, as a span of time with the speed, and the trace's path.
+    """Return the span of recorded time that the run replayed, its speed, and the path of the trace.
 
-    A part that is unknown is left out.
+    The span and the speed, or the path, are left out if they are unknown.
     """
     clock = document.recorded_clock
     path = document.trace.path if document.trace else ""

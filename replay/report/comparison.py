@@ -92,6 +92,7 @@ def _row(page: Page, finding: Finding) -> list[str | Text]:
         change_text(finding.change, metric),
         interval_text(finding),
         page.text(
-            WORDS[finding.verdict] + (f" ({runs} runs needed)" if runs else ""), _STYLE[finding.verdict]
+            WORDS[finding.verdict] + (f" ({runs} runs per side needed)" if runs else ""),
+            _STYLE[finding.verdict],
         ),
     ]

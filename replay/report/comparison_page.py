@@ -41,7 +41,7 @@ RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 
 
 def write_comparison_page(found: Comparison, path: Path) -> None:
-    """Write the page of a comparison. OutputError if that fails."""
+    """Write the page of a comparison. Raise OutputError if that fails."""
     page, _ = comparison_page(found)
     write_whole(path, page)
 
@@ -81,7 +81,7 @@ def _changes(found: Comparison) -> Figure:
 
 
 def _distributions(found: Comparison) -> list[Section]:
-    """Return the sections with the distributions of both builds for each judged route."""
+    """Return at most DISTRIBUTIONS_SHOWN charts with the distributions of both builds, and how many are left out."""
     judged = dict.fromkeys((f.metric.kind, f.metric.route) for f in found.findings if f.metric.is_latency)
     made: list[Section] = []
     for kind, route in list(judged)[:DISTRIBUTIONS_SHOWN]:
@@ -97,7 +97,7 @@ def _distributions(found: Comparison) -> list[Section]:
 def _spectra(found: Comparison, kind: str) -> Figure:
     return Figure(
         "Latency by percentile",
-        f"The {kind} of all requests. A line is the mean of a build's runs, and its band is their "
+        f"The {kind} of all requests. A line is the geometric mean of a build's runs, and its band is their "
         f"range (for a single run its 95% interval).",
         figures.both_spectra(found.base, found.new, kind),
     )
@@ -126,7 +126,7 @@ def _findings(found: Comparison) -> str:
     rows = [_finding(finding) for finding in found.findings]
     interval = "interval within single runs" if _within_run(found) else "interval"
     labels = (found.base.label, found.new.label)
-    head = ("route", "metric", *labels, "change", interval, "p, adjusted", "runs needed", "verdict")
+    head = ("route", "metric", *labels, "change", interval, "p, adjusted", "runs needed per side", "verdict")
     notes = "".join(f'<p class="soft">{escape(text)}</p>' for text in found.notes)
     listed = found.left_out[:LEFT_OUT_SHOWN]
     more = len(found.left_out) - len(listed)

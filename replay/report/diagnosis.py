@@ -57,7 +57,7 @@ def _exceeded(each: ObjectiveCourse) -> str:
 
 
 def _evidence(found: Diagnosis) -> list[str]:
-    """Return at most EVIDENCE_SHOWN sentences below the answer, without those that the answer already contains."""
+    """Return at most EVIDENCE_SHOWN sentences of evidence, without those that the diagnosis already contains."""
     shown_evidence = [
         words for words in (*found.evidence, *found.shared_evidence) if words not in found.words
     ]

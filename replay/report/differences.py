@@ -95,7 +95,7 @@ def share_text(one: FieldFinding) -> str:
 
 
 def noisy_words(found: Differences, noisy: Sequence[FieldFinding]) -> str:
-    """Return a clause that says between which runs the fields differ that the verdict does not count."""
+    """Return the end of a heading for fields that the verdict does not count: between which runs they differ."""
     if not found.base.runs:
         return f"from the recording: too few runs of {found.new.label} to tell a difference from variation"
     if any(one.p is None for one in noisy):
@@ -124,7 +124,7 @@ def following_text(one: FieldFinding) -> str:
 def smallest_text(one: FieldFinding) -> str:
     """Return the smallest rate at which a new difference would have been detected.
 
-    If no rate would have been, return `only a change of shape` or `nothing`.
+    If none would have been detected, return `only a change of shape` or `nothing`.
     """
     if one.smallest is not None:
         return format_share(one.smallest)

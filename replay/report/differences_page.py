@@ -30,7 +30,7 @@ FIELDS_SHOWN = 500
 
 
 def write_differences_page(found: Differences, path: Path) -> None:
-    """Write the page. OutputError if that fails."""
+    """Write the page. Raise OutputError if that fails."""
     above = f"{found.new.label} against {found.base.label}"
     write_page(
         path, f"replay: responses of {above}", above, [headline_of(found), *sections_of(found), _runs(found)]
@@ -73,7 +73,7 @@ def _cards(found: Differences) -> str:
 
 
 def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
-    """Return a block for each field, at most FIELDS_SHOWN. The page's script adds the search box."""
+    """Return at most FIELDS_SHOWN blocks of fields; empty without fields. The page's script adds a search box."""
     if not listed:
         return ""
     blocks = "".join(_block(one, found) for one in listed[:FIELDS_SHOWN])

@@ -55,7 +55,7 @@ def facts_of(document: RunDocument) -> list[Fact]:
     ]
     facts += [fact for name in document.names for fact in _name(name)]
     if resent := document.accounts_detail.resent:
-        why = "the target had closed the first one"
+        why = "the target closed the idle one"
         facts.append(Fact("resent", f"{counted(resent, 'request')}, on a new connection: {why}"))
     if document.answers is not None:
         facts.append(_answers(document.answers))
@@ -159,7 +159,7 @@ def unknown_words(accounts: Accounts) -> str:
 
 
 def retries_words(document: RunDocument) -> str:
-    """Return how many more requests the target received because of retries; empty without retries."""
+    """Return the load that retries added, in words; empty if the scenario allows no retries."""
     retries = document.retries
     if retries is None:
         return ""

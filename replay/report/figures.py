@@ -32,7 +32,7 @@ GOAL_ROOM = 4.0
 """The largest factor by which a chart of failures is enlarged to show the limit of an objective."""
 
 HEAT = ("#6f97cf", "#6a72c9", "#8f5fd0", "#c2539b", "#e0583c", "#f0a53a")
-"""Colors from few requests to many, which work on light and dark backgrounds."""
+"""Colors from low values to high ones, which work on light and dark backgrounds."""
 
 Goal = tuple[str, float, float | None]
 """An objective in a chart: its text, its limit, and its percentile (None for a share of requests)."""
@@ -111,7 +111,7 @@ def _quantiles(
 
 
 def heat_map(run: Run, rows: Sequence[Second]) -> Chart | None:
-    """Draw the heat map of a run's response latency, or of the service time in a closed loop."""
+    """Draw the heat map of a run's response latency, or in a closed loop of the service time, as `heat_chart` does."""
     document = run.document
     columns, length_s = _heat_columns(run)
     kind = "service" if document.closed_loop else "response"
@@ -200,7 +200,7 @@ def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[
 def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
     """Return the column of each interval with requests, and the time that these intervals cover, in seconds.
 
-    There are none if the run has no log of intervals.
+    There are no columns if the run has no log of intervals.
     """
     if not run.folder.latency.exists():
         return [], 0.0
@@ -275,9 +275,10 @@ def thinned(rows: Sequence[Second]) -> list[Second]:
 
 
 def merged(rows: Sequence[Second]) -> Second:
-    """Merge several seconds into one row: counts are added, the worst latencies and the largest samples are kept.
+    """Merge several seconds into one row, for charts.
 
-    All other figures, such as the requests in flight, are those of the first second.
+    The length and the requests planned, sent, ok and by outcome are added. The worst latencies and the largest samples
+    are kept. All other figures, such as the requests in flight, are those of the first second.
     """
     outcomes: dict[str, int] = {}
     for row in rows:
@@ -307,7 +308,7 @@ def _largest_samples(rows: Sequence[Second]) -> dict[str, float | None]:
 
 
 def rates(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
-    """Draw the requests due, sent and answered per second."""
+    """Draw the requests due, sent and answered per second; None as in `over_time`."""
 
     def rate(field: str) -> Callable[[Second], float]:
         return lambda row: float(getattr(row, field)) / max(row.length_s, 1e-9)
@@ -320,7 +321,7 @@ def rates(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
 def errors(
     rows: Sequence[Second], failed: Sequence[str], clock: RecordedClock | None, goals: Sequence[Goal] = ()
 ) -> Chart | None:
-    """Draw the failed requests per second, stacked by outcome, with lines at the limits of objectives."""
+    """Draw the failed requests per second, stacked by outcome, with the limits of objectives; None if none failed."""
     rows = thinned(rows)
     names = [name for name in failed if any(row.outcomes.get(name) for row in rows)]
     if not names:
@@ -348,13 +349,13 @@ def errors(
     for words, line in allowed:
         inside = [value if value <= plot.y.high else None for value in line]
         far = "" if any(value is not None for value in inside) else " (above this chart)"
-        name = f"objective {words}, applied to each second{far}"
+        name = f"objective {words}, applied to each interval{far}"
         plot.halo_line(list(zip(at, inside, strict=True)), name, dash="6 4")
     return plot
 
 
 def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
-    """Draw p99 of each second of the generator lag, and of the time that requests waited for a connection."""
+    """Draw p99 of the generator lag and of the wait for a connection in each second; None as in `over_time`."""
     series = [
         ("generator lag p99", latency_of("lateness_p99_ns"), BLUE),
         ("wait for a connection p99", latency_of("wait_p99_ns"), ORANGE),
@@ -368,7 +369,10 @@ def latency_of(field: str) -> Callable[[Second], float | None]:
 
 
 def recorded_beside(routes: Sequence[RouteFigures]) -> Chart | None:
-    """Draw p50 and p99 of the service time of the busiest routes, as recorded (rings) and as replayed (dots)."""
+    """Draw p50 and p99 of the service time of the busiest routes, as recorded (rings) and as replayed (dots).
+
+    None if no route has both.
+    """
     rows = [
         route
         for route in routes

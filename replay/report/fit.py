@@ -25,8 +25,8 @@ def shortened(words: str, most: int, mark: str = "…") -> str:
 def breaks(words: str, width: int) -> list[tuple[int, int]]:
     """Return the ranges of the lines of a paragraph that is wrapped to `width`.
 
-    Lines break at spaces. A word that is too long breaks after a separator of a path or list, or anywhere if it has
-    none.
+    Lines break at spaces. A word that is too long breaks after a separator of a path or list, and a part without a
+    separator that is still too long breaks anywhere.
     """
     lines: list[tuple[int, int]] = []
     start, end, used = 0, 0, 0

@@ -1,8 +1,9 @@
 """The page builder: one frame for every HTML page.
 
-A page is self-contained and loads nothing. It works without a script, in light and dark mode, wide and narrow, on
-paper, and without a style sheet (as under a server's strict policy). All text from traces and targets is escaped,
-because it is untrusted. The page's own policy allows its one style sheet and its one script by their digests.
+A page is self-contained and loads nothing; only the live page fetches its data. Reports work without a script, in
+light and dark mode, wide and narrow, on paper, and without a style sheet (as under a server's strict policy). All text
+from traces and targets is escaped, because it is untrusted. The page's own policy allows its one style sheet and its
+one script by their digests.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def headline(
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> str:
-    """Return the most important figures, given as (name, figure, tone). Empty figures are left out."""
+    """Return a row of cards for important figures, given as (name, figure, tone). Empty figures are left out."""
     made = [
         f"<div><small>{escape(name)}</small> <b>{toned(text, tone) if tone else escape(text)}</b></div>"
         for name, text, tone in figures
@@ -214,7 +215,7 @@ def _small(figure: Figure) -> str:
 
 
 def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:
-    """Assemble a page, and write it atomically. OutputError if it cannot be written.
+    """Assemble a page, and write it atomically. Raise OutputError if it cannot be written.
 
     `above` is the text above the title.
     """

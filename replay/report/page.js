@@ -1,5 +1,5 @@
 // The script of every page: it shows values under the pointer, zooms a part of the x axis, and searches lists.
-// A page without it is complete: the charts are drawn already, and the tables contain the figures.
+// A report without it is complete: the charts are drawn already, and the tables contain the figures.
 'use strict';
 
 const short = (v) => (Math.abs(v) >= 1000 ? Math.round(v).toLocaleString('en') : String(+v.toPrecision(3)));

@@ -1,7 +1,8 @@
 """Lays out a report on a console: paragraphs, facts and tables, in characters that the console can show.
 
-Figures are never cut. A table that is too wide first drops its notes, then moves texts below their rows, then
-shortens names in the middle. Columns that still do not fit go into further tables below, which repeat the names.
+Figures are never cut. A table that is too wide drops its notes, wraps texts, and shortens names in the middle. Texts
+that still do not fit move below their rows. Other columns that do not fit go into further tables, which repeat the
+names.
 """
 
 from __future__ import annotations

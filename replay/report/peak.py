@@ -16,7 +16,7 @@ from replay.results.notes import rejected_words
 from replay.settings.bare_times import bare_time_notes
 from replay.settings.scenario import Scenario
 from replay.trace import Manifest
-from replay.units import format_duration, format_latency, format_rate, format_share
+from replay.units import counted, format_duration, format_latency, format_rate, format_share
 
 from .facts import reasons
 from .page import Page
@@ -31,7 +31,7 @@ def rate_at(found: Climb, load: float) -> str:
 
 
 def climb_facts(found: Climb) -> list[tuple[str, str]]:
-    """Return the results of a search, without its sentence."""
+    """Return the results of a search as (name, words) pairs."""
     facts = [] if found.window is None else [("window", found.window.words)]
     if not math.isinf(found.above):
         facts.append(("missed at", f"{found.above:.3g} times, {rate_at(found, found.above)}"))
@@ -51,7 +51,9 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
     slow = [cool_down for cool_down in found.cool_downs if cool_down.took_s]
     if slow:
         slowest = max(slow, key=lambda cool_down: cool_down.took_s or 0.0)
-        facts.append(("cool-down", f"up to {slowest.took_s:.1f} s, after {slowest.load:.3g} times"))
+        facts.append(
+            ("cool-down", f"up to {slowest.took_s:.1f} s, after a trial at {slowest.load:.3g} times")
+        )
     baseline = next((trial for trial in found.trials if trial.differs_share > SUSPECT_SHARE), None)
     if baseline is not None and baseline is found.trials[0]:
         share = format_share(baseline.differs_share)
@@ -80,7 +82,7 @@ def _held(found: Climb) -> str:
 
 
 def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[str, str]]:
-    """Return the facts of a surge."""
+    """Return the results of a surge as (name, words) pairs."""
     facts = [
         ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
         ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
@@ -97,13 +99,13 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
         return [*facts, ("verdict", f"UNSTEADY: {slower}")]
     harm = f"{found.bad_s:.0f} s differed from the baseline"
     if found.suffered:
-        harm += f", with {found.suffered:,} requests"
+        harm += f", with {counted(found.suffered, 'request')}"
     recovered = found.after_s is not None and found.verdict != "NOT_HARMED"
-    after = f" {found.after_s:.0f} s after its end" if recovered else ""
+    after = f" {found.after_s:.0f} s after the surge" if recovered else ""
     return [
         *facts,
         ("harm", harm),
-        ("failed", f"{found.failed:,} requests since the surge began"),
+        ("failed", f"{counted(found.failed, 'request')} since the surge began"),
         ("verdict", found.verdict + after),
     ]
 
@@ -121,7 +123,7 @@ def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, s
 def print_climb(
     found: Climb, sentence: str, before: Sequence[tuple[str, str]], folder: Path, console: Console
 ) -> None:
-    """Print the results of a search: a sentence, a table of trials, the facts, and the sentence again."""
+    """Print the results of a search: the sentence, `before`, the trials, watched figures, facts, the sentence again."""
     page = Page(console)
     page.say(sentence, "bold")
     page.say()

@@ -18,7 +18,7 @@ from .peak_trials import in_order, trial_cells
 _STAGES = {"up": (BLUE, "ascending"), "hold": (GREEN, "held"), "down": (ORANGE, "descending")}
 
 Shown = list[tuple[Trial, float]]
-"""Trials, each with its figure."""
+"""Trials, each with the value that a chart shows."""
 
 
 def latency_by_load(found: Climb, percentile: float) -> Chart | None:
@@ -118,7 +118,7 @@ def _stage(plot: Chart, chosen: Sequence[tuple[Trial, float]], colour: str, word
 
 
 def _goals(found: Climb) -> list[tuple[str, float, float]]:
-    """Return the objectives for the response of all requests that can be drawn: text, limit, percentile."""
+    """Return the objectives for percentiles of the response of all requests: text, limit, percentile."""
     texts = list(found.trials[0].passed) if found.trials else []
     return [
         (each.text, each.limit, each.percentile)

@@ -41,7 +41,7 @@ def write_peak_page(
     before: Sequence[tuple[str, str]] = (),
     run_of: RunOf | None = None,
 ) -> None:
-    """Write the page of a search to `path`. OutputError if that fails.
+    """Write the page of a search to `path`. Raise OutputError if that fails.
 
     The facts in `before` are above the results. `run_of` reads the run of a trial; without it, no trial is drawn
     over time.
@@ -71,7 +71,7 @@ def write_surge_page(
     path: Path,
     before: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Write the page of a surge to `path`, with the facts in `before` above. OutputError if that fails."""
+    """Write the page of a surge to `path`, with the facts in `before` above. Raise OutputError if that fails."""
     facts = surge_facts(found, times, trigger_ns)
     rows, clock = run.seconds(), run.document.recorded_clock
     series = [("p99", latency_of("response_p99_ns"), ORANGE), ("p50", latency_of("response_p50_ns"), BLUE)]
@@ -90,9 +90,9 @@ def write_surge_page(
     notes = _notes([*before, *facts[1:-1]])
     notes += [run.document.watched_first] if run.document.watched_first else []
     if found.verdict == "RECOVERED":
-        sentence += f"; the target was back at the baseline {found.after_s:.0f} s after its end"
+        sentence += f"; the target was back at the baseline {found.after_s:.0f} s after the surge"
     elif found.verdict == "DID_NOT_RECOVER":
-        sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not back at the baseline"
+        sentence += f"; {WATCH_TIMES * from_s:.0f} s after the surge the target was not back at the baseline"
     elif found.verdict == "UNKNOWN":
         sentence += "; too few responses before the surge to know the baseline"
     elif found.verdict == "UNSTEADY":

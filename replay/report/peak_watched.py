@@ -31,7 +31,7 @@ READING = "The mean of each trial, and its highest sample in brackets."
 
 
 def watched_names(found: Climb) -> list[str]:
-    """Return the watched figures. If a table cannot show all, the most interesting ones come first."""
+    """Return the names of the watched figures; sorted by `_interest` if a table cannot show all."""
     names = list(dict.fromkeys(name for trial in found.trials for name in trial.watched))
     if len(names) <= COLUMNS_SHOWN:
         return names
@@ -48,7 +48,7 @@ def _interest(found: Climb, name: str) -> tuple[float, float]:
 
 
 def watched_facts(found: Climb) -> Iterator[tuple[str, str]]:
-    """Yield what changed first in each trial that missed an objective, and which samples failed."""
+    """Yield what changed first in each trial that missed an objective, and how many samples of each figure failed."""
     for number, change in enumerate(found.first_changes):
         stage = "held at " if change.stage == "hold" else "at "
         words = change.words or "no watched figure is known to have changed before an objective was missed"
@@ -61,7 +61,7 @@ def watched_facts(found: Climb) -> Iterator[tuple[str, str]]:
 
 
 def print_watched(page: Page, found: Climb) -> None:
-    """Print the table of watched figures, unless nothing was watched."""
+    """Print a table of at most COLUMNS_SHOWN watched figures, unless nothing was watched."""
     names = watched_names(found)
     if not names:
         return
@@ -88,7 +88,8 @@ def _cell(figure: Sampled | None) -> str:
 def watched_sections(found: Climb, run_of: RunOf | None) -> list[Section]:
     """Return the sections of a page: charts by load, a table, and charts over time.
 
-    The charts over time show the last hold and a trial that missed an objective.
+    There are at most CHARTS_SHOWN charts by load, and the table has at most COLUMNS_SHOWN figures. The charts over time
+    show the last hold and a trial that missed an objective.
     """
     names = watched_names(found)
     made: list[Section] = [
@@ -133,6 +134,8 @@ def _on_its_clock(run: Run, words: str) -> list[Section]:
     series = [("p99", latency_of("response_p99_ns"), ORANGE), ("p50", latency_of("response_p50_ns"), BLUE)]
     response = over_time(rows, series, "response", document.recorded_clock, "latency")
     return [
-        Figure(f"{words}: response", "p50 and p99 of each second.", response),
+        Figure(
+            f"{words}: response", "p50 and p99 of each second (long runs: the worst of several).", response
+        ),
         *charts_of(rows, document.recorded_clock, list(document.watched), fixed_limits(document)),
     ]

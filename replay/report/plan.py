@@ -129,7 +129,7 @@ def _requests(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _unread(plan: Plan) -> list[tuple[str, str]]:
-    """Return facts about the lines and files of the recording that could not be read."""
+    """Return facts about lines of the recording that could not be read, and about files that were left out."""
     rows = []
     if plan.rejected:
         count = sum(plan.rejected.values())
@@ -155,7 +155,7 @@ def objectives_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _cannot_fail(objective: slo.Slo, scenario: Scenario) -> str:
-    """Return a warning if an objective can never or hardly fail; empty if it can."""
+    """Return a warning if an objective can never or hardly fail; otherwise an empty string."""
     if objective.percentile is None:
         accepts_all = objective.limit >= 1 and (objective.or_equal or slo.replaces_status_rule(objective))
         return " (any share is accepted: it cannot fail)" if accepts_all else ""
@@ -215,7 +215,7 @@ def bounds_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _routes(plan: Plan) -> list[tuple[str, str, str]]:
-    """Return the share, the number of requests and the name of each route, the busiest first."""
+    """Return share, requests and name of the ROUTES_SHOWN busiest routes, and one row for all others."""
     routes = sorted((route for route in plan.by_route if route.rows), key=lambda route: -route.rows)
     total = sum(route.rows for route in routes)
     rest = sum(route.rows for route in routes[ROUTES_SHOWN:])

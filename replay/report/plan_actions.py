@@ -14,7 +14,7 @@ from .business import ACTIONS_SHOWN
 
 
 def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    """Return the plan's lines about business actions, including names that match nothing."""
+    """Return the plan's lines about at most ACTIONS_SHOWN business actions, and about names that match nothing."""
     rows: dict[str, int] = {}
     for route in plan.by_route:
         if route.action:

@@ -132,7 +132,7 @@ def _defaults() -> dict[str, Any]:
 def _changed(
     given: Mapping[str, Any], usual: Mapping[str, Any], above: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield each setting that differs from its default, in scenario file syntax."""
+    """Yield each setting that differs from its default, with its value as JSON."""
     for name, value in given.items():
         if isinstance(value, dict) and isinstance(usual.get(name), dict):
             yield from _changed(value, usual[name], f"{above}{name}.")

@@ -61,7 +61,7 @@ RATIO_NOTED = 1.1
 
 
 def write_run_page(run: Run, path: Path) -> None:
-    """Write the page of a run. OutputError if that fails."""
+    """Write the page of a run. Raise OutputError if that fails."""
     page, _ = run_page(run, str(run.folder.path))
     write_whole(path, page)
 
@@ -168,7 +168,7 @@ def _figures(run: Run) -> list[Section]:
         ),
         Figure(
             "Due, sent and answered",
-            "Sent below due: requests waited. Answered below sent: requests failed or are late.",
+            "Sent below due: requests waited, or were never sent. Answered below sent: requests failed or are late.",
             figures.rates(rows, clock),
         ),
         Figure(
@@ -209,7 +209,7 @@ def _accounts(document: RunDocument) -> str:
 
 
 def _missed(rule: RuleFigures) -> str:
-    """Return how often a rule matched nothing, and how many links it refused."""
+    """Return how often a rule missed, and how many of these times it refused a link."""
     return f"{rule.missed:,}" + (f" ({rule.refused:,} refused)" if rule.refused else "")
 
 
@@ -270,7 +270,7 @@ def _latency_table(latency: Latencies, title: str) -> str:
 
 
 def _business(document: RunDocument) -> str:
-    """Return the section about business actions: what failed, what it cost, and the worst intervals."""
+    """Return the section about business actions: failures, costs and the worst intervals; empty if there are none."""
     business, words = document.business, business_words(document)
     if business is None or not words:
         return ""
@@ -357,7 +357,7 @@ def _target(document: RunDocument) -> str:
 
 
 def _addresses(document: RunDocument) -> str:
-    """Return the number of requests to each address of the target; empty if it has only one."""
+    """Return a table of the requests to at most ROUTES_SHOWN addresses of the target; empty if it has only one."""
     if len(document.addresses) < 2:
         return ""
     rows = [

@@ -11,7 +11,7 @@ from replay.results.deltas import Deltas
 KEPT_S = 30.0
 """How many seconds a route is kept after its last requests.
 
-If intervals are long, it is kept for two of the longest ones.
+If intervals are long, it is kept for twice the longest one.
 """
 
 

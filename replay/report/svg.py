@@ -45,7 +45,7 @@ def attributes(given: dict[str, object]) -> str:
 
 
 def element(name: str, *inner: str, **given: object) -> str:
-    """Return an element with SVG content."""
+    """Return an element. `inner` is its content, in which text must be escaped already."""
     body = "".join(inner)
     return f"<{name}{attributes(given)}>{body}</{name}>" if body else f"<{name}{attributes(given)}/>"
 

@@ -202,4 +202,6 @@ def _closing(page: Page, run: Run) -> None:
         codes = ", ".join(dict.fromkeys(reason.code for reason in found))
         page.say(f"{codes}: {advice}", _VERDICT_STYLE[found[0].verdict], indent=2)
     path = shlex.quote(str(run.folder.path))
-    page.say(f"next: replay report {path} --html=report.html shows it with charts", indent=2)
+    page.say(
+        f"next: replay report {path} --html=report.html writes this report as a page with charts", indent=2
+    )

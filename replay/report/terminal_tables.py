@@ -35,7 +35,7 @@ Row = Sequence[str | Text]
 
 
 def print_addresses(page: Page, document: RunDocument) -> None:
-    """Print the number of requests to each address of the target, if it has several."""
+    """Print the requests to at most ADDRESSES_SHOWN addresses of the target, if it has several."""
     if len(document.addresses) > 1:
         columns = ("connects", "requests", "errors", "drained")
         page.say()
@@ -123,7 +123,7 @@ def print_business(page: Page, document: RunDocument) -> None:
 
 
 def print_routes(page: Page, title: str, routes: list[RouteFigures], document: RunDocument) -> None:
-    """Print a table of routes or of actions."""
+    """Print a table of the busiest routes or actions, with the recorded figures below those of the run."""
     if not routes:
         return
     shown = routes[:ROUTES_SHOWN]
@@ -154,7 +154,7 @@ def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
 def _recorded_row(page: Page, route: RouteFigures, total: int) -> list[str | Text]:
     """Return the row with the recorded figures, which is printed below the replayed ones.
 
-    The request time in a log is the target's service time.
+    Recorded durations are in the columns of the service time, which is what a log contains.
     """
     recorded = route.recorded
     assert recorded is not None
@@ -211,7 +211,7 @@ def _dots(marks: dict[str, int], low: int, high: int, columns: int) -> str:
 
 
 def print_seconds(page: Page, run: Run) -> None:
-    """Print the seconds with the highest p99, if at least two seconds have one."""
+    """Print the SECONDS_SHOWN seconds with the highest p99, if at least two seconds have one."""
     document = run.document
     tail = "service_p99_ns" if document.closed_loop else "response_p99_ns"
     rows = [row for row in run.seconds() if getattr(row, tail) is not None]

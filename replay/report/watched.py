@@ -22,7 +22,7 @@ If there are more, those that came nearest to a limit come first.
 """
 
 NEAR = 0.8
-"""The share of its limit from which on a figure is listed even if it did not change."""
+"""If a terminal cannot list all figures, one that used at least this share of its limit is listed in any case."""
 
 READING = "A figure from the target's side, sampled each second (long runs: the largest of several)."
 
@@ -30,7 +30,7 @@ READING = "A figure from the target's side, sampled each second (long runs: the 
 def chart_of(
     rows: Sequence[Second], name: str, clock: RecordedClock | None, fixed_limit: float | None = None
 ) -> Chart | None:
-    """Draw a watched figure as it was sampled, with its limit and its refusals if they are known."""
+    """Draw a watched figure, with its limit and its refusals if they are known; None as in `over_time`."""
     series = [(name, lambda row: row.watched.get(name), BLUE)]
     if any(row.watched.get(name + LIMIT) for row in rows):
         series.append((f"limit of {name}", lambda row: row.watched.get(name + LIMIT), GREY))

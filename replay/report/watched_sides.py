@@ -30,8 +30,8 @@ READING = (
 
 
 OVER_TIME = (
-    "p99 of each second. A line is the median over the runs of a build, its band their range. Watched figures are below,"
-    " on the same clock."
+    "p99 of each second (long runs: the worst of several). A line is the median over the runs of a build, its band their"
+    " range. Watched figures are below, on the same clock."
 )
 
 TOO_SHORT = "The figure has no sample, or the runs were too short for a chart."
@@ -114,7 +114,7 @@ def _draw(plot: Chart, course: Course, side: Side, colour: str, unit: str) -> No
 
 
 def print_watched(page: Page, found: Comparison) -> None:
-    """Print the table in the terminal, unless nothing was watched."""
+    """Print a table of at most LINES_SHOWN figures, unless nothing was watched."""
     figures = watched_sides(found.base, found.new)
     if not figures:
         return

@@ -107,7 +107,7 @@ class AnswersWriter:
         """Append rows, given as columns of equal length by name.
 
         A column is a NumPy array, an Arrow array or a list. A header is a pair (name, value). Raise OutputError if
-        writing fails, and ValueError if a column is missing, unknown or of the wrong type.
+        writing fails, and ValueError or TypeError if a column is missing, unknown or of the wrong type.
         """
         batch = batch_of(columns)
         for begin, end in _parts(batch):
@@ -135,7 +135,7 @@ class AnswersWriter:
         self._files += 1
 
     def close(self) -> None:
-        """Finish the current file; OutputError if that fails. A second call has no effect."""
+        """Finish the current file. A second call has no effect. Raise OutputError if the file cannot be finished."""
         stream, sink = self._stream, self._sink
         self._stream = self._sink = None
         if stream is None or sink is None:
@@ -152,7 +152,7 @@ class AnswersWriter:
 def batch_of(columns: Mapping[str, Any]) -> pa.RecordBatch:
     """Return columns as a batch of SCHEMA, with DEFAULTS for columns that are left out.
 
-    Raise ValueError if a column is invalid.
+    Raise ValueError or TypeError if a column is missing, unknown or of the wrong type.
     """
     if unknown := columns.keys() - set(SCHEMA.names):
         raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
@@ -213,7 +213,7 @@ class Answers:
         self._files = [self.folder / name for name in sorted(names, key=lambda name: (len(name), name))]
 
     def __bool__(self) -> bool:
-        """Return whether the run kept any responses."""
+        """Return whether the run has files of kept responses."""
         return bool(self._files)
 
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
@@ -226,10 +226,10 @@ class Answers:
             yield from self._batches_of(path, names)
 
     def sound_until_ns(self) -> int | None:
-        """Return the due time up to which no row is lost to damage, -1 if that is none; None if no file is damaged.
+        """Return the latest due time before the first damage, -1 if no row is before it; None if no file is damaged.
 
-        Files, and the rows in them, are in the order of writing, so rows after the damage of one file are missing even
-        if a later file is whole. Call it after reading: it uses `problems`.
+        Files, and the rows in them, are in the order of writing, so rows after the first damage count as lost even if
+        a later file is whole. Call it after reading all columns, because only reading finds the damage (`problems`).
         """
         last_ns = -1
         for path in self._files:

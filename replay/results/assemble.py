@@ -35,7 +35,7 @@ _AS_STARTED = (
     "max_wait_ns", "scenario",
     "plan", "host",
 )  # fmt: skip
-"""The fields of started.json that run.json repeats."""
+"""The fields of started.json that run.json repeats unchanged."""
 
 
 def assemble(
@@ -72,7 +72,10 @@ def assemble(
 
 
 def _trace_seeds(started: Started) -> dict[str, int]:
-    """Return the seed of the trace ids, by route, for routes whose requests have a traceparent."""
+    """Return the seed of the trace ids, by route, for routes whose requests have a traceparent.
+
+    OTHER is one of them only if all routes are.
+    """
     traced = [route.name for route in started.routes if route.traced]
     if not traced:
         return {}
@@ -160,7 +163,7 @@ def describe(
 
 
 def _with_routes(answers: AnswerFigures | None, started: Started) -> AnswerFigures | None:
-    """Return the figures of kept responses with the names of the routes, in the lanes' numbering."""
+    """Return the figures of kept responses with the routes in the lanes' numbering; None if there are none."""
     if answers is None:
         return None
     return msgspec.structs.replace(answers, routes=[*(route.name for route in started.routes), OTHER])

@@ -15,7 +15,7 @@ COUNTED = (
 class ActionMinute(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of an action that ended in the interval that begins at `at_ns`.
 
-    `at_ns` is in ns since the epoch, on the clock of the figures.
+    `at_ns` is in ns since the epoch, on the `clock` of BusinessFigures.
     """
 
     at_ns: int
@@ -47,10 +47,10 @@ class ActionFigures(msgspec.Struct, frozen=True, kw_only=True):
 class BusinessFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The business actions of a run.
 
-    `counted` defines which requests count as failed. `hours` is the time in which requests were due, by `clock`: the
-    recorded clock or, if there is none, the clock of the run. An interval is `interval_s` long on that clock. `lost`
-    adds up the losses by currency. `without_requests` lists actions that had no requests. `values_unused` lists
-    values of actions that the run did not have.
+    `counted` defines which requests count as failed. `hours` is the time in which requests were due after the warm-up,
+    by `clock`: the recorded clock or, if there is none, the clock of the run. An interval is `interval_s` long on that
+    clock. `lost` adds up the losses by currency. `without_requests` lists actions that had no requests.
+    `values_unused` lists values of actions that the run did not have.
     """
 
     counted: str = COUNTED

@@ -1,4 +1,4 @@
-"""Facts known only at the end of a run."""
+"""The facts of a run that `assemble` needs besides started.json and the lanes' memory."""
 
 from __future__ import annotations
 

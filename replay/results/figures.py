@@ -16,7 +16,7 @@ from .started import EngineName, Recorded, TlsPeer, TraceIdentity
 class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A capture or check: how often it found its value or passed (`good`), and how often not (`missed`).
 
-    Among those missed, `refused` counts links that could lead out of the part of the target to which they belong.
+    Of those missed, `refused` counts links that a capture refused because a request to them could leave the target.
     """
 
     rule: str
@@ -289,7 +289,7 @@ class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
     """One partition that was written to.
 
     `acknowledged` counts records. `moved` is how far the end of the partition moved during the run (null: not
-    queried).
+    known).
     """
 
     topic: str
@@ -312,14 +312,15 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of Kafka.
+    """The figures of a Kafka target.
 
     `errors` counts failed records by the broker's name for the error. `late` counts records that were acknowledged
-    after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight; null if the
-    offsets could not be read. `missing` counts acknowledged records beyond the ends of their partitions, which were
-    lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag of the consumer in
-    records, by partition. `consumer` is the reason why the consumer stopped early. `hosts_refused` lists hosts that
-    the cluster reported during the run but that are not allowed; nothing was sent to them.
+    after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight over all
+    partitions, and `missing` is 0; null if the offsets could not be read. `missing` counts acknowledged records beyond
+    the ends of their partitions, which were lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is
+    the greatest lag of the consumer in records, by partition. `consumer` is the reason why the consumer stopped early.
+    `hosts_refused` lists hosts that the cluster reported during the run but that are not allowed; nothing was sent to
+    them.
     """
 
     brokers: str

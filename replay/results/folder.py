@@ -136,9 +136,11 @@ class RunFolder:
             with replacing(path, durable=durable) as file:
                 file.write(data)
         except OSError as error:
+            # Without started.json nothing was sent, so that there is nothing to report.
+            then = "" if path == self.started else ", then run `replay report` on the folder"
             raise OutputError(
                 f"{path} cannot be written: {reason_of(error)}",
-                hint="remove the cause, such as a full disk, then run `replay report` on the folder",
+                hint=f"remove the cause, such as a full disk{then}",
             ) from error
 
     def settle(self) -> None:
@@ -173,7 +175,10 @@ class AppendFile:
             raise OutputError(f"{path} cannot be created: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write all of `data`, or nothing and raise OutputError: if writing fails, or if the file was removed."""
+        """Write all of `data`.
+
+        If the file was removed or replaced, or if writing fails, write nothing and raise OutputError.
+        """
         self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)
@@ -203,7 +208,7 @@ class AppendFile:
             raise OutputError(f"{self.path} was removed or replaced while it was written")
 
     def close(self) -> None:
-        """Flush the file to the disk and close it; OutputError if flushing fails. A second call has no effect."""
+        """Flush the file to the disk and close it. A second call has no effect. Raise OutputError if flushing fails."""
         if self._fd < 0:
             return
         try:

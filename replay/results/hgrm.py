@@ -93,8 +93,8 @@ def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> 
 def _file_name(tag: str) -> str:
     """Return a tag as a file name of at most NAME_BYTES_MAX bytes, with each slash as `%2F`.
 
-    The tags of a run do not contain `%2F`, so the replacement keeps them distinct. A digest of the whole tag keeps
-    those apart that are too long for a name.
+    The tags of a run do not contain `%2F`, so the replacement keeps them distinct. A tag that is too long is cut, and
+    ends with a digest of the whole tag.
     """
     name = tag.replace("/", "%2F").encode()
     if len(name) > NAME_BYTES_MAX:

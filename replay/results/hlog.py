@@ -182,7 +182,7 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
     """Read a log of any HdrHistogram writer.
 
     Accepted are log versions 1.0 to 1.3, histograms in V0, V1 or V2, with or without tags, and lines in any order. An
-    incomplete or damaged line is left out and listed in `problems`. Raise InputError if the file cannot be read,
+    incomplete or damaged line is left out and counted in `problem_count`. Raise InputError if the file cannot be read,
     holds no histogram at all, or unpacks to too much data.
     """
     log = Log(Path(path))
@@ -287,7 +287,7 @@ def _read_line(log: Log, number: int, text: bytes, is_wanted: Callable[[str], bo
         log._leave_out(number, str(error))
         return None
     if not (np.isfinite(start_s) and np.isfinite(length_s)):
-        log._leave_out(number, "its time is not a number")
+        log._leave_out(number, "its time is not a finite number")
         return None
     if log.base_s is None:
         relative = log.start_s is not None and start_s < log.start_s - _RELATIVE_BEFORE_S

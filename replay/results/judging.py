@@ -89,7 +89,7 @@ def status_differs(
 ) -> tuple[StatusFigures | None, Validity]:
     """Compare the statuses of responses with the recording, and return the figures and the updated verdict.
 
-    An objective on the statuses of all requests replaces the rule; the verdict then stays as it is.
+    An objective on the statuses of all requests replaces the default rule; the verdict then stays as it is.
     """
     replaced = any(slo.replaces_status_rule(slo.parse(text)) for text in started.slo)
     figures = figures_of(measured.statuses, replaced=replaced)

@@ -152,7 +152,7 @@ def list_runs(parent: Path) -> Listing:
 
 
 def listed(path: Path) -> ListedRun:
-    """Return the line for one run folder."""
+    """Return the line for one run folder, with a `problem` if it cannot be read."""
     try:
         if is_own_file(path / "run.json"):
             return _of_document(path, _read(path / "run.json", _Document))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from replay_native.ledger.lane_metrics import LaneMetrics
 
 __all__ = ["CONSUMED", "FAILED"]
-# The two are re-exported from the catalog, because callers of this module need them.
+# CONSUMED and FAILED are re-exported from the catalog, because callers of this module need them.
 
 OTHER = "other"
 """The name under which routes that no longer fit the lanes' arena are counted: the last row of a lane's memory."""
@@ -47,7 +47,8 @@ def _has_values(histogram: Histogram | None) -> bool:
 class Value(NamedTuple):
     """A figure in ns.
 
-    `at_least`: it is a lower bound, because it falls among requests that were never sent, or beyond the histogram.
+    `at_least`: it is a lower bound, because it falls among requests that were never sent, or is the histogram's
+    highest value.
     """
 
     ns: int
@@ -58,7 +59,7 @@ class Value(NamedTuple):
 class Measured:
     """The histograms and counts of a run, from which all its figures are computed.
 
-    `totals(tag)` returns a histogram of totals.hlog, or None. `outcomes` counts requests by route, without the
+    `totals(tag)` returns the histogram of a tag, or None. `outcomes` counts requests by route, without the
     warm-up. `actions` are groups of routes by name; an action can be given instead of a route. By route, `checked`
     holds the number of checked responses and of mismatches among them, `statuses` the responses compared with the
     recording, and `not_of_target` the failed requests for which the target is not to blame.
@@ -95,7 +96,7 @@ class Measured:
         return self.actions.get(route) or [name for name in self.outcomes if names_route(route, name)]
 
     def _rows(self, route: str) -> list[Mapping[str, int]]:
-        """Return the outcomes of a route or action; those of every route if none is given."""
+        """Return the outcomes of each route that `route` covers; those of every route if it is empty."""
         return [self.outcomes.get(member, {}) for member in (self.members(route) if route else self.outcomes)]
 
     def unsent(self, route: str = "") -> int:

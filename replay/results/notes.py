@@ -18,7 +18,7 @@ COMPUTED = (
 but computes them for the merged run."""
 
 TAIL_NOTE_FLOOR_NS = 1_000_000
-"""Generator lag with a p99 up to this needs no note: every thread that sleeps until a due time has it."""
+"""Generator lag with a p99 up to this needs no note: every thread that sleeps until a due time has such a lag."""
 
 
 def notes_of(
@@ -67,7 +67,7 @@ def _counted_notes(by_name: dict[str, int]) -> list[Note]:
     """Return notes on counters of the lanes that need an explanation."""
     notes = []
     if count := by_name["cap_bound"]:
-        words = f"{count:,} requests waited because the cap on connections (-c) was reached; "
+        words = f"{counted(count, 'request')} waited because the cap on connections (-c) was reached; "
         notes.append(Note("CONNECTION_LIMITED", words + "their wait is part of the response"))
     if count := by_name["unsent_capture"]:
         words = f"{counted(count, 'request')} not sent, because a captured value was missing: "
@@ -87,7 +87,7 @@ def rejected_words(rejected: int, lines: int) -> str:
 
 
 def _rejected_note(started: Started) -> list[Note]:
-    """Return a note on the lines of the recording that could not be read, by reason."""
+    """Return a note on the lines of the recording that could not be read, by reason, if there are any."""
     trace = started.trace
     if trace is None or not trace.rejected:
         return []

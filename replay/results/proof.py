@@ -52,7 +52,8 @@ def _proves_nothing(document: RunDocument) -> str:
 def _outcome(document: RunDocument, measured: Measured, objective: slo.Slo) -> SloOutcome:
     """Return the outcome of an objective: the run's own, or one that is computed from the histograms.
 
-    The run has an outcome for each objective that was one of its settings.
+    The run has an outcome for each objective that was one of its settings. Raise UsageError for another objective by
+    window or on statuses, and for a route that the run does not have.
     """
     wanted = slo.canonical(objective)
     for known in document.slo:

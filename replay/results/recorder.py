@@ -1,7 +1,8 @@
 """Computes the figures of each second of a run from the lanes' counters and histograms. Sinks write them.
 
-The lanes' counts only grow. Each tick computes the growth since the last one, so the lanes never wait for the
-recorder. If this process is killed, the lanes' files still hold the totals (`replay.results.recover`).
+The lanes' counts only grow, except for levels such as the requests in flight. Each tick computes the growth since the
+last one, so the lanes never wait for the recorder. If this process is killed, the lanes' files still hold the totals
+(`replay.results.recover`).
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ ROUTE_INTERVAL_S = 10.0
 ROUTE_INTERVAL_SHARE = 1 / 60
 ROUTES_EACH_SECOND = 24
 ROUTES_A_TICK = 100
-"""Intervals by route last a second for up to 24 routes, because a diagnosis compares routes per second. For more routes
-they are longer: 10 s for 240 routes, and more than that above 1,000. An interval is at least a sixtieth of the run so
-far. With 10 s, a week has about 480 intervals, and 55 days have about 600."""
+"""Minimum lengths of an interval by route: one tick for up to 24 routes, because a diagnosis compares routes per second,
+10 s for 240 routes, and more than that above 1,000. OTHER counts as a route. In a long run an interval is at least a
+sixtieth of the run so far: with 10 s, a week has about 480 intervals, and 55 days have about 600."""
 
 
 def _interval_s(routes: int) -> float:
@@ -70,7 +71,7 @@ class _Totals:
 class _Routes:
     """Computes the deltas of each route and outcome.
 
-    Routes take turns, so that no tick is expensive.
+    Unless `every_time` is set, routes take turns, so that no tick is expensive.
     """
 
     def __init__(
@@ -283,7 +284,7 @@ class Recorder:
         )
 
     def _outcomes_measured(self) -> dict[str, int]:
-        """Return the outcomes since the last tick, without the warm-up, as routes count them."""
+        """Return the outcomes since the last tick, summed over the routes, which do not count the warm-up."""
         now = np.array([metrics.route_counts.sum(axis=0) for metrics in self._all_metrics], np.int64).sum(
             axis=0
         )

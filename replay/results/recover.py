@@ -45,8 +45,8 @@ SOURCE_CUT = (
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     """Write totals.hlog, samples.jsonl and run.json of a killed run, and mark the run as killed.
 
-    An incomplete last line is removed from the logs. Raise InputError if too little is left, or if the run is still
-    in progress.
+    An incomplete last line is removed from the logs. Raise InputError if started.json or the lanes' memory is missing
+    or damaged, or if the run is still in progress.
     """
     refuse_foreign(folder.path)
     started = _read_started(folder)
@@ -94,7 +94,10 @@ def _assembled(
 
 
 def _source_left(folder: RunFolder) -> SourceSoFar | None:
-    """Return the account of a followed source, as the run last saved it; None if there is none."""
+    """Return the account of a followed source, as the run last saved it; None if there is none.
+
+    Raise InputError if it cannot be read.
+    """
     if not os.path.lexists(folder.source):
         return None
     try:

@@ -24,7 +24,8 @@ def route_figures(measured: Measured, started: Started) -> list[RouteFigures]:
 def action_figures(measured: Measured, started: Started) -> list[RouteFigures]:
     """Return the figures of all business actions with requests; the busiest action comes first.
 
-    For an action of several routes, recorded percentiles are left out, because they cannot be combined.
+    If several routes of an action have recorded figures, the recorded percentiles are left out, because they cannot be
+    combined.
     """
     recorded = {route.name: route.recorded for route in started.routes}
     found = []

@@ -96,8 +96,8 @@ class Run:
     def percentiles(self, *names: str, route: str = "") -> pa.Table:
         """Return percentiles of latencies as an Arrow table, over all routes or of one.
 
-        The columns are `percentile`, and one in ns for each of `names` (by default response and service). Raise
-        UsageError as `latency` does.
+        The columns are `percentile`, and one in ns for each of `names` (by default response and service, in a closed
+        loop service). Raise UsageError as `latency` does.
         """
         from .tables import percentiles_table
 
@@ -131,7 +131,9 @@ class Run:
             field for field in latencies.__struct_fields__ if isinstance(getattr(latencies, field), Latency)
         ]
         of = f" of {route!r}" if route else ""
-        return UsageError(f"the run measured no {name!r}{of}", hint=f"it measured {', '.join(there)}")
+        return UsageError(
+            f"the run measured no {name!r}{of}", hint=f"over all routes it measured {', '.join(there)}"
+        )
 
     def timeline(self) -> pa.Table:
         """Return one row per second of the run, as an Arrow table (`.to_pandas()`).

@@ -67,7 +67,7 @@ def balanced(
 ) -> tuple[Accounts, AccountsDetail, str]:
     """Return the accounts of these lanes, their details, and a description of the error if they do not balance.
 
-    If they do not balance, the accounts are the counts as they are.
+    If they do not balance, the accounts are the sums of the lanes' counters.
     """
     try:
         return *balance(counters, skipped=skipped, killed=facts.ending.how == "killed"), ""

@@ -73,7 +73,7 @@ _EXPECTED = {
     "WINDOW": "the length of a window", "OVER": "'over' and a window, or the end",
     "$END": "the end",
 }  # fmt: skip
-"""Names of symbols in messages. If several symbols are possible, the message contains the first of them here."""
+"""Names of symbols in messages. If several symbols are possible, the message has the one that is listed first here."""
 
 MISMATCHES, STATUSES, DIFFER = "mismatches", "statuses", "differ"
 _SHARES = {name: (name,) for name in (*(outcome.name for outcome in OUTCOMES), MISMATCHES, STATUSES)} | {
@@ -116,7 +116,7 @@ def _parser() -> Lark:
 
 
 def parse(text: str) -> Slo:
-    """Parse an objective. UsageError reports the column of the fault and what is expected there."""
+    """Parse an objective. Raise UsageError with the column of a fault and what is expected there."""
     from lark.exceptions import UnexpectedInput
 
     try:
@@ -143,7 +143,7 @@ def parse(text: str) -> Slo:
         raise _wrong(text, at["METRIC"], why)
     percentile = _percentile(text, at["WHAT"], found)
     if percentile is None and "METRIC" in found:
-        raise _wrong(text, at["METRIC"], f"is a latency: {found['WHAT']} has none")
+        raise _wrong(text, at["METRIC"], f"is a latency, but {found['WHAT']} is a share of requests")
     if route and metric not in PER_ROUTE:
         why = f"limits {metric} of a route, but it is measured over all routes only"
         raise _wrong(text, at["WHAT"], why)
@@ -216,7 +216,7 @@ def canonical(slo: Slo) -> str:
 
 
 def _percentile(text: str, at: int, found: dict[str, str]) -> float | None:
-    """Return the percentile of an objective; None for a share."""
+    """Return the percentile of an objective; None for a share. Raise UsageError if it is neither."""
     what = found["WHAT"]
     if "NUMBER" not in found and what in _SHARES:
         return None
@@ -288,7 +288,7 @@ def figure_name(objective: Slo) -> str:
 def words_of(outcome: SloOutcome) -> str:
     """Return the result of an objective in words: `is 312 ms in the worst window, at 40 s (3 of 51 fail)`."""
     if outcome.value is None:
-        return "nothing was measured"
+        return "has no value: nothing was measured"
     figure = format_share(outcome.value) if outcome.unit == "share" else format_latency(outcome.value)
     words = f"is {'≥' if outcome.at_least else ''}{figure}"
     held = outcome.windows
@@ -367,7 +367,7 @@ def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | No
 def _holds(slo: Slo, value: float, at_least: bool) -> bool:
     """Return whether a value meets the objective.
 
-    `statuses differ<100%` accepts any share, including 100%, so that it disables the rule.
+    `statuses differ<100%` accepts any share, including 100%, so that it disables the default rule.
     """
     if slo.outcomes == (STATUSES,) and slo.limit >= 1:
         return True

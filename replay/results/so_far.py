@@ -1,6 +1,6 @@
 """The figures of a run in progress, summed from its seconds, and the state of each objective.
 
-They are the same figures as for a finished run (`Measured`).
+They are computed as for a finished run (`Measured`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .started import Started, actions_of
 from .timeline import Second
 
 ROUTE_TAGS_MAX = 2_000
-"""Maximum number of histograms (18 kB for each route and outcome). Routes that objectives use are kept in addition."""
+"""From this number of histograms on, further routes and outcomes (18 kB each) get none, except for routes that
+objectives use."""
 
 
 class SoFar:
@@ -94,7 +95,7 @@ class SoFar:
         return Histogram(counts.astype(np.uint64), NS_2 if is_of_route else NS_3)
 
     def total(self, kind: str) -> Histogram | None:
-        """Return the histogram of a kind (`response`) over all requests."""
+        """Return the histogram of a kind (`response`) over all requests; None if it has no counts."""
         return self.histogram(tag_over_all(kind))
 
     @property

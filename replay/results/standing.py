@@ -1,7 +1,7 @@
 """The state of an objective during a run: over the run so far, over its current window, and the rest of its budget.
 
-An objective over the whole run is also evaluated over the last NOW_NS. So a breach shows as soon as it begins, and a
-recovery as soon as it happens, whatever happened earlier in the run.
+An objective over the whole run is also evaluated over the last NOW_NS. So a breach and a recovery show within seconds,
+whatever happened earlier in the run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOW_NS = 10 * SECOND_NS
 """The window for an objective that has none of its own."""
 
 LEAST = 20
-"""The minimum number of requests in a window for which an objective is judged."""
+"""The minimum number of requests in the last window for which `met_now` is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Standing:
         objective = self._objective
         spent, ended = _spent(objective, measured)
         if spent is None or not ended:
-            return None, "decided at the end" if measured.outcomes else ""
+            return None, "decided at the end" if spent is None and measured.outcomes else ""
         total = max(self._planned or 0, ended) if not objective.route else ended
         share = objective.limit if objective.percentile is None else 1 - objective.percentile / 100
         allowed = share * total

@@ -14,7 +14,7 @@ from .measured import Measured
 from .timeline import Second
 
 _NESTED = ("outcomes", "outcomes_measured", "lag", "watched", "actions")
-"""Fields of a second that map names to figures; the table has a column for each name."""
+"""Fields of a second that map names to figures; the table has columns for each name."""
 
 _KINDS = {int: pa.int64(), float: pa.float64()}
 
@@ -34,7 +34,7 @@ def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) 
 def timeline_table(rows: Sequence[Second]) -> pa.Table:
     """Return a table with one row per second; `at` is the start of the second.
 
-    Figures by name have a column for each name that occurs in the run.
+    Fields that map names to figures have columns for each name that occurs in the run.
     """
     fields = [field for field in msgspec.structs.fields(Second) if field.name not in (*_NESTED, "wall_ns")]
     columns: dict[str, Any] = {

@@ -75,6 +75,7 @@ def _left_at(samples: list[_Sample], beginning: Sequence[float], load: float = 1
     """Return the row at which a figure leaves its course.
 
     This is the first of LASTING samples in a row that neither the beginning of the figure nor the load explains.
+    Return None if there are none.
     """
     middle = statistics.median(beginning)
     spread = statistics.median(abs(value - middle) for value in beginning)
@@ -115,7 +116,8 @@ def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None
 def misses(row: Second, slo: Slo) -> bool:
     """Return whether the figures of one row miss an objective.
 
-    The answer is False for an objective on a route, because rows cover all routes.
+    The answer is False for objectives that rows cannot show: on a route, on statuses, on mismatches, or on a latency
+    that is not in the rows.
     """
     if slo.route:
         return False

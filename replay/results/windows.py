@@ -1,8 +1,8 @@
 """The figures of every window of a run; a window spans several intervals of the logs, and advances by one interval.
 
 Percentiles are those of the histogram of the window, which is summed from `latency.hlog`, because percentiles cannot
-be averaged. Shares are relative to the requests that ended in the window. A window has as many intervals as come
-closest to its length; in a shorter run it is the whole run.
+be averaged. Shares are relative to the requests that ended in the window. A window has the number of intervals that
+comes closest to its length; if the run is shorter, it is the whole run.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
 def _intervals(
     folder: RunFolder, rows: Sequence[Second], kind: str, routes: Collection[str] | None, running: _Running
 ) -> Iterator[_Interval]:
-    """Yield an interval for each row of the timeline; the log has the same order."""
+    """Yield an interval for each row of the timeline; the log has the same order.
+
+    Raise InputError as `windows_of` does.
+    """
 
     def is_wanted(tag: str) -> bool:
         if routes is None:

@@ -15,7 +15,7 @@ from replay.results.answers import FOLDER as ANSWERS
 from replay.results.listing import ListedRun, listed
 
 RUNS_MAX = 5_000
-"""Maximum number of runs that are listed, the newest ones."""
+"""Maximum number of runs, and of searches, that are listed: the newest ones."""
 
 DEPTH_MAX = 3
 """Maximum depth of a run below the folder. The depth of `runs/peak-1/surge` below `runs` is 2."""
@@ -43,9 +43,9 @@ def runs_in(root: Path) -> list[ServedRun]:
 
 
 def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
-    """Return the searches directly in a folder, the newest first: name, when it ended, and its result.
+    """Return the newest RUNS_MAX searches directly in a folder, the newest first: name, end, and result.
 
-    The time is in s since the epoch. A search that cannot be read is left out, but its runs are listed.
+    The end is in s since the epoch. A search that cannot be read is left out, but its runs are listed.
     """
     found = []
     with os.scandir(root) as entries:
@@ -84,8 +84,8 @@ def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]
 def whole_run(root: Path, name: str) -> Path:
     """Return the folder of a finished run, from its name in the list.
 
-    Raise InputError if there is no such run, if it has not ended, or if it contains anything but regular files and
-    folders.
+    Raise InputError if there is no such run, if it has not ended, or if its folder contains too many entries, or
+    anything but regular files and folders.
     """
     path = dict(_folders(root, "", DEPTH_MAX)).get(name)
     if path is None:
@@ -108,5 +108,5 @@ def _refuse_foreign(folder: Path, name: str) -> None:
                 raise InputError(
                     f"the run {name} contains {entry.name}, which is neither a regular file nor a folder"
                 )
-            if number > FILES_MAX:
+            if number >= FILES_MAX:
                 raise InputError(f"the run {name} contains a folder with more than {FILES_MAX:,} entries")

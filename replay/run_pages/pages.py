@@ -41,7 +41,9 @@ def list_page(root: Path, wanted: str) -> Page:
     head = ("run", "started (UTC)", "target", "verdict", "p99", "objectives", "base", "new")
     table = html_table(head, [_row(run) for run in runs], counted(len(runs), "run"), long=(2,))
     button = "<p><button>Compare base with new</button></p>"
-    form = f'<form method="get" action="/compare">{table}{button}</form>' if runs else "<p>No runs.</p>"
+    form = (
+        f'<form method="get" action="/compare">{table}{button}</form>' if runs else "<p>No runs to show.</p>"
+    )
     above = f"the runs in {root}"
     body = f"<main><h1>Runs</h1>{search}{form}{_peaks(root)}</main>"
     return page_and_policy("replay: runs", above, [body])
@@ -123,11 +125,11 @@ def two_groups(root: Path, base: Sequence[str], new: Sequence[str]) -> Page:
     """
     if not base or not new:
         raise UsageError(
-            "a comparison needs runs of both builds", hint="tick at least one run of base and one of new"
+            "a comparison needs runs of base and of new", hint="tick at least one run of base and one of new"
         )
     if len(base) > BUILD_RUNS_MAX or len(new) > BUILD_RUNS_MAX:
         raise UsageError(
-            f"more than {BUILD_RUNS_MAX} runs of one build", hint="tick fewer in the list of all runs"
+            f"base or new has more than {BUILD_RUNS_MAX} runs", hint="tick fewer in the list of all runs"
         )
     old, now = ([whole_run(root, name) for name in dict.fromkeys(names)] for names in (base, new))
     with damage_named("one of the runs"):

@@ -26,7 +26,7 @@ Line = tuple[str, list[float | None], str]
 
 
 def charts_of(trend: Trend) -> str:
-    """Return the figures of a trend as HTML; empty with fewer than two runs, because one point makes no line."""
+    """Return the figures of the newest RUNS_MAX runs of a trend as HTML; empty with fewer than two runs."""
     rows = trend.rows[-RUNS_MAX:]
     if len(rows) < 2:
         return ""

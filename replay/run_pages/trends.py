@@ -69,7 +69,10 @@ def trends_page(root: Path, known: Known) -> Page:
 
 
 def runs_of_builds(rows: Sequence[Row], load: str, build: str) -> list[str]:
-    """Return the names of the comparable runs of a build at one load. Raise InputError if there are none."""
+    """Return the names of the comparable runs of a build at one load. Raise InputError if there are none.
+
+    Runs without a label belong to no build.
+    """
     found = [
         row.name
         for row in rows

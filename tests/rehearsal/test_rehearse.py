@@ -67,7 +67,7 @@ def test_a_scene_fails_before_its_fix_and_recovers_after_it(tmp_path):
     else:
         assert scene["reasons"]
     page = (tmp_path / "out" / "rehearsal.html").read_text()
-    assert "everything behind it goes" in page
+    assert "its callers fail with it" in page
     # Ten scenes stay below 300 kB: each chart is drawn once, and script and style are shared.
     assert page.count('role="img"') == 3 + len(scene["before"]["highest"])
     assert len(page) < 50_000

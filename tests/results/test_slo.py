@@ -64,7 +64,7 @@ def test_what_is_understood(text, expected):
         ("p99 < 1s 2s", 10, "the end is expected"),
         ("errors < 200%", 10, "between 0% and 100%"),
         ("errors < 5ms", 10, "share"),
-        ("errors service < 5%", 8, "is a latency: errors has none"),
+        ("errors service < 5%", 8, "is a latency, but errors is a share of requests"),
         ("p99 < 1s over", 14, "the length of a window"),
         ("p99 < 1s over 10 s", 18, "where the end is expected"),
         ("p99 < 1s over 10parsec", 15, "parsec"),

@@ -136,7 +136,7 @@ def test_searches_are_listed(port: int) -> None:
 def test_the_list_can_be_filtered(port: int) -> None:
     assert re.findall(r'name="base" value="([^"]*)"', ask(port, "/?q=TWO")[1]) == ["peak/two"]
     status, page, _ = ask(port, "/?q=" + quote('"><script>alert(9)</script>'))
-    assert status == 200 and "<script>alert(9)" not in page and "No runs." in page
+    assert status == 200 and "<script>alert(9)" not in page and "No runs to show." in page
 
 
 def test_a_page_of_a_run_is_made_anew(port: int) -> None:

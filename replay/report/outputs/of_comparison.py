@@ -44,7 +44,7 @@ class ComparisonResult:
         write_comparison_page(self.found, path)
 
     def suite(self) -> Suite:
-        """Return a case for each metric, including those that only one side measured.
+        """Return a case for each metric, including those that only one side measured, and the cases of the responses.
 
         A regression is a failure. An inconclusive metric is skipped with its reason, or is a failure with
         `--fail-on inconclusive`. If no case reflects the verdict, the verdict itself becomes a case. The suite is

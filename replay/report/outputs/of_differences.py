@@ -37,10 +37,10 @@ class DifferencesResult:
         write_differences_page(self.found, path)
 
     def suite(self) -> Suite:
-        """Return a case for each differing field, and one for the verdict if it needs one.
+        """Return a case for each differing field, and one for the verdict unless the fields show it.
 
-        That is so without differing fields, if the verdict is INVALID or INCONCLUSIVE, and if no field's case fails
-        although the command does.
+        The verdict has a case if no field differs, if it is INVALID or INCONCLUSIVE, or if the command fails although
+        no field's case does.
         """
         found = self.found
         cases = [self._case(one) for one in found.fields]
@@ -73,7 +73,7 @@ class DifferencesResult:
         return Case("all", "verdict", status, found.sentence, found.verdict)
 
     def markdown(self) -> str:
-        """Return the verdict, and a table of the fields."""
+        """Return the verdict, a table of the different fields, and one of at most NOISY_MAX others."""
         found = self.found
         lines = [f"### {_MARK[found.verdict]} {found.verdict}: {escaped(found.sentence)}", ""]
         if named := found.different:

@@ -53,11 +53,11 @@ class PeakResult:
         self.write_page(path)
 
     def suite(self) -> Suite:
-        """Return a case for each question."""
+        """Return a case for each question that the search or surge answers."""
         return Suite("replay peak", self.name, self.cases, self.time_s, f"{self.verdict}: {self.sentence}")
 
     def markdown(self) -> str:
-        """Return the verdict, the trials, and other findings."""
+        """Return the verdict, the trials, the objectives, and other findings."""
         lines = [f"### {MARK[self._worst()]} {self.verdict}: {escaped(self.sentence)}", ""]
         if self.trials:
             heads = ["stage", "times>", "rate>", "p50>", "p99>", "failed>", "objectives"]

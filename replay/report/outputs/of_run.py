@@ -129,11 +129,14 @@ def _objective(outcome: SloOutcome, document: RunDocument) -> Case:
     where, name, summary = slo.parse(outcome.slo).route or "all", outcome.slo, slo.words_of(outcome)
     if document.validity.verdict == "INVALID":
         return Case(
-            where, name, "skipped", f"the run is INVALID, so it shows nothing about the target; {summary}"
+            where,
+            name,
+            "skipped",
+            f"the run is INVALID, so it shows nothing about the target; the figure {summary}",
         )
     if outcome.passed:
         return Case(where, name)
-    return Case(where, name, "failure", f"{outcome.slo} is missed: {summary}", "FAILED")
+    return Case(where, name, "failure", f"{outcome.slo} is missed: it {summary}", "FAILED")
 
 
 def _title(case: Case) -> str:

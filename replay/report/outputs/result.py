@@ -65,7 +65,7 @@ class Result(Protocol):
         """Return an annotation for the verdict, then those of the problems."""
 
     def page(self, path: Path) -> None:
-        """Write an HTML page. OutputError if it cannot be written."""
+        """Write an HTML page. Raise OutputError if it cannot be written."""
 
 
 def no_greener(cases: Sequence[Case], *, failed: bool, whole: Case) -> list[Case]:
