@@ -176,7 +176,7 @@ class Agent:
                     self._share.finish("drain", name)
                 else:
                     self._act(self._state.failed(f"the agent was ended by {name}", code=Exit.INTERRUPTED))
-                    self._act([Leave(f"ended by {name}")])
+                    self._act([Leave(f"it received {name}")])
 
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:

@@ -46,7 +46,7 @@ class Attendance:
         came = sum(seat.hello is not None for seat in self._state.seats)
         if self._state.how_to_join and came < len(self._state.seats):
             count = f"{came} of {len(self._state.seats)} agents have connected"
-            self._say(f"{count}; start the others by `{self._state.how_to_join}`")
+            self._say(f"{count}; start each missing agent by `{self._state.how_to_join}`")
 
     def never_came(self) -> list[Failed]:
         """Return a failure for each agent whose process ended before the agent connected."""

@@ -96,8 +96,8 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
         why = error.__cause__ or error
         raise TargetError(
             f"the TLS handshake with the coordinator at {place} failed: {why}",
-            hint="check that it still runs, --ca, --cert and --key here, and --cluster-ca, --cluster-cert and"
-            " --cluster-key there",
+            hint="check whether it still runs; check --ca, --cert and --key here, and --cluster-ca, --cluster-cert"
+            " and --cluster-key there",
         ) from None
     return secured
 
@@ -113,7 +113,9 @@ async def _reached(place: str, limit_s: float) -> trio.SocketStream:
             except OSError as error:
                 failure = reason_of(error)
                 await trio.sleep(RETRY_S)
-    raise TargetError(f"no coordinator at {place}: {failure}", hint="check --connect")
+    raise TargetError(
+        f"no coordinator at {place}: {failure}", hint="check --connect, and whether the coordinator runs"
+    )
 
 
 def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:

@@ -141,7 +141,7 @@ class Coordinator:
         except Broken as error:
             # If the coordinator started the agents' processes, `Attendance` reports those that have ended.
             if not (isinstance(error, Ended) and self._transport.started):
-                self._say(f"a connection was refused: {error}")
+                self._say(f"a connection was not accepted: {error}")
             await connection.close()
             return
         agent, outputs = self.state.joined(hello, time.monotonic_ns())

@@ -258,7 +258,7 @@ class CoordinatorState:
         for seat in others:
             assert first.ready is not None and seat.ready is not None
             if seat.ready.routes != first.ready.routes:
-                return f"{first.name} and {seat.name} found different routes, or partitions of the target's topics"
+                return f"{first.name} and {seat.name} found different routes or partitions of topics"
         return ""
 
     def _reported(self, seat: Seat, report: Report, now_ns: int) -> list[Output]:

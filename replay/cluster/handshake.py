@@ -153,7 +153,7 @@ async def receive_hello(connection: Connection, token: bytes) -> Hello:
     with trio.move_on_after(HANDSHAKE_S) as limit:
         message = await connection.receive()
     if limit.cancelled_caught:
-        raise Broken(f"it sent nothing within {HANDSHAKE_S:g} s")
+        raise Broken(f"it sent no message within {HANDSHAKE_S:g} s")
     if message is None:
         raise Ended("it disconnected before it introduced itself")
     if not isinstance(message, Hello):

@@ -68,7 +68,7 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
     names = ", ".join(f"agent {agent}" for agent in absent)
     if share.planned_whole is None:
         raise InputError(
-            f"of {share.agents} agents, no folder of {names} was given, and the number of requests is not known",
+            f"no folder of {names} was given, and the number of requests of all {share.agents} agents is not known",
             hint="give the folders of all agents",
         )
     with_folder = {own.agent for own in shares}

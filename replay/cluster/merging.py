@@ -191,10 +191,8 @@ def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
     notes = []
     for one in missing:
         why = found.unread.get(one.agent, "it was not received")
-        words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those that it "
-        notes.append(
-            Note("REPORTS_ONLY", words + "reported; it has no samples and no seconds in the timeline")
-        )
+        words = f"the folder of {agent_name(one.agent, one.host)} is missing or damaged ({why}): the agent has the "
+        notes.append(Note("REPORTS_ONLY", words + "counts of its reports, but no samples and no timeline"))
     return notes
 
 

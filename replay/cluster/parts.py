@@ -216,7 +216,7 @@ def _check_same(one: Part, other: Part) -> None:
     ):
         if of(one) != of(other):
             raise InputError(
-                f"{one.folder.path} and {other.folder.path} are not parts of one run: the {what} differs "
+                f"{one.folder.path} and {other.folder.path} are not parts of one run: they differ in the {what} "
                 f"({_short(of(one))} and {_short(of(other))})",
                 hint="give the folders of one run only",
             )

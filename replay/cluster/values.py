@@ -125,7 +125,7 @@ async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
 
     if 0 < auth.refresh_ns < length_ns:
         raise UsageError(
-            f"auth.refresh: wait and run take {format_duration(length_ns)}, but agents get the header once, before both",
+            f"auth.refresh: the run ends in {format_duration(length_ns)}, but agents get the header only once, now",
             hint="use a token that is valid for that time, and a longer auth.refresh (0s: never)",
         )
     name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")

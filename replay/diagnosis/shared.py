@@ -67,12 +67,12 @@ def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared
     if harmed is None:
         return Shared()
     if run.document.validity.verdict == "INVALID":
-        return Shared(evidence=["the generator was at its limit, which all routes share"])
+        return Shared(evidence=["the run is INVALID, so the generator itself may have slowed all routes"])
     if _waited(rows[harmed:]):
         return Shared(evidence=["requests waited for a connection, which all routes share"])
     edges, routes = series_of(run, rows)
     if edges.size == 0:
-        return Shared(evidence=["the run was too short to compare routes over time"])
+        return Shared(evidence=["the run has too few seconds or routes to compare routes over time"])
     return shared_among(routes, _load_by_window(rows, edges), edges)
 
 
@@ -97,7 +97,7 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray, starts_s: np.n
     group = _largest_group(len(suffering), pairs)
     if not group:
         return Shared(
-            evidence=["the latencies of the routes that got worse agree no more than their load explains"]
+            evidence=["no two routes that got worse are seen to move together more than their load explains"]
         )
     names = [suffering[at].route for at in group]
     least = min(pairs[a, b] for a in group for b in group if (a, b) in pairs)

@@ -87,7 +87,7 @@ class Meeting:
         elif not self._has_left:
             await pair.over.wait()
         if len(pair.specs) < 2:
-            raise PartnerLostError("the run of the other build failed before it began")
+            raise PartnerLostError("the run of the other build ended before it began to send")
         check_ended(spec)
 
     def leave(self, number: int, why: str) -> None:

@@ -81,7 +81,7 @@ def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
         prefix, _, factor = text.rpartition("=")
         if prefix not in {endpoint.prefix for endpoint in ENDPOINTS}:
             known = ", ".join(endpoint.prefix for endpoint in ENDPOINTS)
-            raise UsageError(f"--slower: there is no endpoint {prefix!r}", hint=f"one of {known}")
+            raise UsageError(f"--slower: there is no endpoint {prefix!r}", hint=f"give one of {known}")
         factors[prefix] = parse_factor(factor)
     return tuple(
         endpoint._replace(median_ms=endpoint.median_ms * factors.get(endpoint.prefix, 1.0))

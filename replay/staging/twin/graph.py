@@ -173,8 +173,8 @@ def _check_balancer(twin: Twin, name_of: NameOf) -> None:
         return
     if BALANCER in twin.services:
         raise UsageError(
-            f"{name_of(f'services.{BALANCER}')}: [balancer] has this name",
-            hint="give the service another one",
+            f"{name_of(f'services.{BALANCER}')}: the name belongs to [balancer]",
+            hint="give the service another name",
         )
     if not twin.balancer.routes:
         raise UsageError(

@@ -127,7 +127,7 @@ class Database(_Table):
     connections: Annotated[_Workers, text("Connections to the primary, for the whole service")] = 10
     queue: Annotated[
         _Queue,
-        text("Maximum number of requests that wait for a connection to the primary, or to a read replica"),
+        text("Maximum number of requests that wait for connections to the primary, and to each read replica"),
     ] = 1_000
     wait_ns: Annotated[Duration, text("How long a request waits for a connection. 0: no limit")] = Duration(
         SECOND_NS
