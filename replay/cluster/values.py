@@ -187,11 +187,11 @@ def settled(
 ) -> Scenario:
     """Return the scenario as an agent runs it: with files in `area`, this machine's allowed hosts, and its lanes.
 
-    Raises UsageError if the plan refers to a file that it does not have, or that has an invalid name.
+    Raises UsageError if the plan does not have a file of its scenario, or has one with an invalid name.
     """
     for name, data in files.items():
         if Path(name).name != name or not name.startswith("file-"):
-            raise UsageError(f"the plan refers to a file {name!r}")
+            raise UsageError(f"the plan has a file with the invalid name {name!r}")
         path = area / name
         path.touch(0o600)
         path.write_bytes(data)

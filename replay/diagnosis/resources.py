@@ -267,7 +267,7 @@ def _evidence(onset: _Onset, rows: Sequence[Second]) -> str:
     if onset.how == "refused":
         words = f"{usage.name} refused work {at}" + (f" (its limit is {limit:g})" if limit else "")
     if onset.before is not None:
-        words += f"; it was at {format_share(onset.before)} of its limit in the {BEFORE_ROWS} s before the first gave way"
+        words += f"; it was at {format_share(onset.before)} of its limit in the {BEFORE_ROWS} s before any gave way"
     return words
 
 

@@ -252,7 +252,7 @@ def running(seed: int, slower: Sequence[str] = (), fields: Sequence[str] = ()) -
     try:
         port = process.stdout.readline().strip()
         if not port.isdigit():
-            raise EngineError("the built-in service did not start", hint="its message is above")
+            raise EngineError("the built-in service did not start", hint="see its message above, if any")
         yield int(port)
     finally:
         process.stdin.close()

@@ -103,7 +103,7 @@ class JobQueue:
 
     def _bury(self, request: Request, why: str, attempt: int) -> None:
         self._world.figures.count(f"{self._prefix}.died")
-        self._world.log.note(self._owner, "job_dead", f"{why} after {attempt + 1} tries", queue=self._prefix)
+        self._world.log.note(self._owner, "job_dead", f"{why}; tries: {attempt + 1}", queue=self._prefix)
         self._dead.append(request)
         while len(self._dead) > self._limits().dead:
             self._dead.popleft()

@@ -141,7 +141,7 @@ class Root:
                 for sock in (*self._sockets.values(), self._control):
                     sock.close()
         if self._died:
-            raise EngineError(self._died, hint="see its message above, if there is one")
+            raise EngineError(self._died, hint="see its message above, if any")
 
     @contextlib.contextmanager
     def _name_server(self) -> Iterator[None]:
@@ -175,7 +175,9 @@ class Root:
                 if await child.line():
                     self._sockets[child.name].close()
                     continue
-            raise EngineError(f"the process of {child.name} did not start", hint="its message is above")
+            raise EngineError(
+                f"the process of {child.name} did not start", hint="see its message above, if any"
+            )
         task_status.started()
 
     def _announced(self) -> state.Running:

@@ -118,7 +118,7 @@ def _start(orders: Orders) -> tuple[subprocess.Popen[bytes], Ready]:
             process.stdin.flush()
         line = process.stdout.readline()
         if not line:
-            raise EngineError("the twin did not start", hint="its message is above")
+            raise EngineError("the twin did not start", hint="see its message above, if any")
         ready = msgspec.json.decode(line, type=Ready)
         if ready.error:
             raise UsageError(ready.error, hint=ready.hint)
