@@ -32,9 +32,9 @@ from .share_run import ShareRun, failure_words
 
 TICK_S = 0.1
 REPORTS_MAX = 256
-"""Maximum number of messages that wait while the connection accepts none.
+"""While this many messages wait to be sent, new reports are dropped, but no other messages.
 
-When that many wait, new reports are dropped, because the totals of a later report replace theirs.
+The totals of a later report replace those of a dropped one.
 """
 
 
@@ -79,8 +79,8 @@ class Agent:
     async def run(self) -> int:
         """Serve the order that the coordinator gives, and return the exit code.
 
-        Raises UsageError if coordinator and agent do not accept each other, InputError if the connection fails before
-        that.
+        Raises UsageError if coordinator and agent do not accept each other or the coordinator does not answer,
+        InputError if the connection fails while the agent introduces itself.
         """
         try:
             welcome = await introduce(

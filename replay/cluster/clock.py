@@ -76,7 +76,7 @@ class PeerClock:
 
     When the clock is set, all earlier exchanges become invalid.
 
-    `is_same` states that the agent reads the coordinator's own clock. One exchange that contradicts it makes it False.
+    `is_same` states that the agent reads the coordinator's own clock. An exchange that contradicts this sets it to False.
     """
 
     def __init__(self, *, is_same: bool = False) -> None:
@@ -175,7 +175,7 @@ class PeerClock:
 def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
     """Return the slowest and the fastest drift (ppm) that are compatible with every pair of exchanges.
 
-    If no drift is, they are -DRIFT_MAX_PPM and DRIFT_MAX_PPM.
+    If there is no such drift, they are -DRIFT_MAX_PPM and DRIFT_MAX_PPM.
     """
     slowest, fastest = -float(DRIFT_MAX_PPM), float(DRIFT_MAX_PPM)
     for before, after in itertools.combinations(samples, 2):

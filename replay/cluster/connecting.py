@@ -38,7 +38,7 @@ ANY_NAME = "any"
 
 
 def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: Sequence[str | None]) -> None:
-    """Raise UsageError for options that contradict each other, or that would leave the connection unsecured."""
+    """Raise UsageError if options contradict each other, name no coordinator, or leave the connection unsecured."""
     if stdio and connect is not None:
         raise UsageError("--stdio and --connect cannot be combined", hint="give only one")
     if stdio:
@@ -64,7 +64,8 @@ async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str,
     """Serve one run, and return the exit code.
 
     `connect` is HOST:PORT, or None for standard input and output. `name` is the name that the coordinator's certificate
-    must have: the host if it is empty, any name for ANY_NAME.
+    must have: the host if it is empty, any name for ANY_NAME. Raises TargetError if the coordinator cannot be reached,
+    otherwise the errors of `Agent.run`.
     """
     stream = _standard_streams() if connect is None else await _connected(connect, tls, name)
     return await Agent(Connection(stream), options).run()

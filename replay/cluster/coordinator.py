@@ -157,7 +157,7 @@ class Coordinator:
         await self._serve_agent(agent, connection, self._with_proof(outputs, hello.nonce))
 
     def _refused_agent(self, refusal: Refusal) -> None:
-        """End the run if an agent is refused before all have connected, because it would be refused again."""
+        """End the run if an agent is refused before the run is planned, because it would be refused again."""
         if self.state.phase is Phase.GATHERING:
             self._fail(f"an agent was refused: {refusal.why}", refusal.hint, 2)
 
@@ -253,7 +253,10 @@ class Coordinator:
             self._broadcast.tick(time.monotonic_ns(), expected)
 
     def _await_instant(self) -> None:
-        """Convert the start time to CLOCK_MONOTONIC again, because the wall clock may be set while the run waits."""
+        """Convert the start time to CLOCK_MONOTONIC again, because the wall clock may be set while the run waits.
+
+        When all agents are ready, print once when the first request is due.
+        """
         at_ns = self._order.start_at_ns
         if at_ns is None:
             return

@@ -83,7 +83,7 @@ class Seat:
     lost_ran_ns: int = 0
     lost_why: str = ""
     gone_ns: int | None = None
-    """When the agent was known to have ended; None if it may have sent after it was lost."""
+    """When the agent was known to have ended; None if it may still send."""
 
     @property
     def is_settled(self) -> bool:
@@ -187,7 +187,7 @@ class CoordinatorState:
         return []
 
     def _attend(self, now_ns: int) -> None:
-        """Record that this process is running, and the length of a pause that has just ended."""
+        """Record that this process is running and, during the run, the length of a pause that has just ended."""
         pause_ns = self._own_time.pause_until(now_ns)
         if pause_ns and self.phase is Phase.RUNNING:
             self.pauses_ns.append(pause_ns)
@@ -210,7 +210,7 @@ class CoordinatorState:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether every agent is ready, and the run waits for its start time."""
+        """Whether every agent is ready, and the start is not ordered yet."""
         return self.phase is Phase.PREPARING and all(seat.ready is not None for seat in self.seats)
 
     def _all_ready(self, now_ns: int) -> list[Output]:
@@ -292,8 +292,9 @@ class CoordinatorState:
         return [] if seat.end is not None else self.lost(agent, why, now_ns)
 
     def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
-        """Record an agent as lost; before the start, the run fails.
+        """Record an agent as lost.
 
+        Before the start, the run then fails. During the run, it ends for all agents if `on_lost` is "stop".
         `is_gone` means that the agent certainly sends nothing more.
         """
         seat = self.seats[agent]
@@ -336,7 +337,7 @@ class CoordinatorState:
         ]
 
     def _settled(self, now_ns: int) -> list[Output]:
-        """Return `Over` once each agent has ended, or has been lost for long enough to have ended by itself."""
+        """Return `Over` once each agent has ended, or is lost and can no longer send its last counts."""
         if self.phase is not Phase.RUNNING:
             return []
         for seat in self.seats:
@@ -396,7 +397,10 @@ class CoordinatorState:
         return self.seats[agent].clock.estimate(now_ns)
 
     def clock_at_start(self, seat: Seat) -> AgentClock:
-        """Return an agent's clock at the start of the run, as exactly as it is known after the run."""
+        """Return an agent's clock at the start of the run, as exactly as it is known after the run.
+
+        It has the default values if the start was not ordered.
+        """
         if seat.start is None:
             return AgentClock()
         used = seat.clock.settled(Estimate(seat.start.offset_ns, seat.start.bound_ns), seat.start.instant_ns)

@@ -1,7 +1,7 @@
 """The authentication of coordinator and agent.
 
-With TLS both sides show certificates. On loopback both prove that they know the same token, which is in a file
-that only its owner can read. Each side answers the other's random nonce with a keyed hash, so the token is never
+With TLS both sides show certificates. On loopback without TLS both prove that they know the same token, which is in a
+file that only its owner can read. Each side answers the other's random nonce with a keyed hash, so the token is never
 sent. Over standard input and output neither is needed, because ssh authenticates both sides.
 """
 
@@ -145,7 +145,8 @@ async def _first(connection: Connection, kind: type[First]) -> First:
 async def receive_hello(connection: Connection, token: bytes) -> Hello:
     """Challenge a new connection, and return the agent's description of itself.
 
-    Raises Broken if the peer is not an agent of this run or sends nothing within HANDSHAKE_S, Ended if it disconnects.
+    Raises Broken if the peer is not an agent of this run or sends no message within HANDSHAKE_S, Ended if it
+    disconnects.
     """
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))

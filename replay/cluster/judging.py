@@ -176,7 +176,7 @@ def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
     """Combine the findings about the whole run with those about each agent.
 
     A finding about an agent replaces a finding about the whole run that has the same code and no worse verdict,
-    because it is more specific.
+    because it is more specific. With one agent there are only the findings about the whole run.
     """
     if len(parts) == 1:
         return list(whole.reasons)

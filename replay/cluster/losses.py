@@ -1,7 +1,7 @@
 """Requests of the plan that no lane counted: those of lost agents, and those of agents that ended early.
 
 A lane counts only requests that were due while it ran, and each agent ends at a different time. The accounts of
-the whole run cover the whole plan, so the rest of every share is added to them, with a reason.
+the whole run cover the whole plan, so these requests are added to them, with a reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Loss(NamedTuple):
 
 
 def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Return every lost agent with what happened to its share."""
+    """Return every lost agent, with the requests of its share that were not sent or may have been sent."""
     reported = {one.agent: one for one in lost}
     losses = []
     for share in idle:
@@ -57,7 +57,7 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
     """Return the lost agents without a folder and without reports.
 
     All requests of their shares are unknown. The first of these agents gets all of them, because only their sum
-    is known.
+    is known. Raises InputError if not even the sum is known.
     """
     share = parts[0].share
     shares = [*(part.share for part in parts), *idle]
@@ -95,7 +95,7 @@ class Rest(NamedTuple):
 
 
 def rests_of(parts: Sequence[Part], losses: Sequence[Loss]) -> dict[int, Rest]:
-    """Return the rest of each agent's share, by the agent's number. Both reasons are always listed."""
+    """Return the `Rest` of each share, by the agent's number. Its `unsent` always has both reasons."""
     rests = {loss.agent: Rest({AGENT_LOST: loss.unsent, ENDED_EARLY: 0}, loss.unknown) for loss in losses}
     for part in parts:
         if part.share.agent not in rests:
@@ -111,6 +111,6 @@ def cut_off(part: Part) -> int:
 
 
 def sum_of(rests: Sequence[Rest]) -> Rest:
-    """Return the sum of the rests of all shares."""
+    """Add up the `Rest` of all shares."""
     unsent = {reason: sum(rest.unsent[reason] for rest in rests) for reason in (AGENT_LOST, ENDED_EARLY)}
     return Rest(unsent, sum(rest.unknown for rest in rests))

@@ -201,7 +201,8 @@ class Opened(Message, frozen=True, kw_only=True, tag="opened"):
 class Counts(msgspec.Struct, frozen=True):
     """The counters of a histogram that grew, and their increments.
 
-    `at` are the counters' indices, `counts` the increments. `since_s` is the time since the start of the run.
+    `at` are the counters' indices (int32), `counts` the increments (uint64), both little-endian. `since_s` is the time
+    from the start of the run to the start of the interval, which is `length_s` long.
     """
 
     tag: str
@@ -214,8 +215,8 @@ class Counts(msgspec.Struct, frozen=True):
 class Report(Message, frozen=True, kw_only=True, tag="report"):
     """Reports the counts of an agent up to `at_s` of the run.
 
-    `totals` count since the start, so that a report replaces every earlier one. Everything else covers only this
-    second. `events` are (seconds since the start, kind, text).
+    `totals` count since the start, so that they replace those of every earlier report. Everything else covers only
+    this second. `events` are (seconds since the start, kind, text).
     """
 
     epoch: str
