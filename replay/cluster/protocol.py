@@ -38,7 +38,7 @@ Including the time between two probes, it is reported within 2 s.
 PATIENCE_NS = 15_000 * MS
 """An agent that is silent for this long before the start is lost.
 
-It is longer than LOST_NS, because an agent that plans or compiles may be silent, and has sent nothing yet.
+The limit is longer than LOST_NS, because an agent that plans or compiles may be silent, and has sent nothing yet.
 """
 
 ORPHANED_NS = 2_500 * MS

@@ -72,7 +72,7 @@ FIGURES_PATH = "/figures"
 
 
 def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
-    """Return the endpoints, with the work of those in `slower` ("POST /v1/users=1.2", by prefix) times that factor.
+    """Return the endpoints, with their work multiplied by the factors in `slower`, such as "POST /v1/users=1.2".
 
     Raise UsageError for an unknown endpoint or an invalid factor.
     """

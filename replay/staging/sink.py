@@ -307,7 +307,6 @@ class Sink:
         return listener
 
     def _make(self) -> layout.Sink:
-        """Allocate all memory of the kernel; the parts that it writes regularly are resident from the start."""
         peers = np.zeros(self._connections, layout.PEER)
         peers["fd"] = layout.NONE
         settings = np.zeros(1, layout.SETTINGS)

@@ -47,7 +47,10 @@ class Caller:
         return self._world.service(self._service).calls[self._name]
 
     async def make(self, served: Request) -> Outcome:
-        """Make the call for a request that is being served, with retries. The outcome is that of the last try."""
+        """Make the call for a request that is being served, with retries, and return the outcome of the last try.
+
+        If too many calls are in flight, no try is made, and the outcome is a failure.
+        """
         call = self._call
         self._count("calls")
         self._budget.called()

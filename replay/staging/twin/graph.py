@@ -73,7 +73,7 @@ def edges_of(twin: Twin) -> Iterator[Edge]:
 
 
 def cycles_of(edges: list[Edge]) -> Iterator[list[Edge]]:
-    """Yield the cycles of calls, each once, found by depth-first search from every service."""
+    """Yield the cycles of calls that a depth-first search finds: at least one, if there is any."""
     by_source: dict[str, list[Edge]] = {}
     for edge in edges:
         by_source.setdefault(edge.source, []).append(edge)

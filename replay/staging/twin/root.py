@@ -68,7 +68,10 @@ class _Child:
         return line
 
     async def ask(self, settings: dict[str, str] | None = None) -> Answer:
-        """Return the process's answer to a change of settings, or its figures if there are no settings."""
+        """Return the process's answer to a change of settings, or its figures if there are no settings.
+
+        The answer has an `error` if the process has ended, or does not answer within CHILD_ANSWER_S.
+        """
         assert self.process.stdin is not None
         with trio.move_on_after(CHILD_ANSWER_S):
             async with self._turn:
@@ -116,7 +119,10 @@ class Root:
         self._died = ""
 
     async def run(self) -> None:
-        """Serve until standard input is closed. Raises EngineError if another process of the twin died."""
+        """Serve until standard input is closed.
+
+        Raises EngineError if another process of the twin did not start, or died.
+        """
         place = None
         with self._name_server():
             self._process.build()
@@ -246,8 +252,8 @@ class Root:
     async def _set(self, settings: dict[str, str]) -> list[dict[str, str]]:
         """Change settings in all processes.
 
-        Raises UsageError if one is invalid (then no process changes any), EngineError if another process failed
-        to.
+        Raises UsageError if one is invalid (then no process changes any), EngineError if another process did not apply
+        them.
         """
         changes = self._process.apply(settings)
         for change_ in changes:

@@ -85,8 +85,8 @@ def running(
 ) -> Iterator[RunningTwin]:
     """Start a twin, with some settings changed, and end it after the block.
 
-    Without `log`, the log is in a folder that is removed at the end. Raise UsageError if a setting or a port is
-    invalid, and EngineError if the twin did not start or stopped by itself.
+    Without `log`, the log is in a folder that is removed at the end. Raise UsageError if a setting is invalid or the
+    twin reports why it cannot start, and EngineError if it ends without a reason, or stops by itself later.
     """
     twin = with_settings(twin, set or {})
     if seed is not None:

@@ -217,7 +217,10 @@ class ServiceHost:
         return self._joined(route, outcomes)
 
     def _joined(self, route: Route, outcomes: Mapping[str, Outcome]) -> Response:
-        """Combine the results of calls: a failure if a required call failed, otherwise the response to pass on."""
+        """Combine the results of calls: a failure if a required call failed, otherwise the response to pass on.
+
+        A status of 0 means that there is none to pass on.
+        """
         calls = self._given.calls
         made = [(calls[key], key, outcomes[key]) for key in route.calls if key in outcomes]
         for call, key, outcome in made:

@@ -42,7 +42,7 @@ class Outcome:
 def drive(
     workers: int, queue_max: int, mean_gap_ns: float, service_ns: Callable[[], int], customers: int, seed: int
 ) -> Outcome:
-    """Send `customers` arrivals, with exponential gaps, through a station of `workers`."""
+    """Simulate `customers` arrivals with exponential gaps at a station of `workers`, and return the outcome."""
     station: Station[int] = Station(workers, queue_max)
     ends: list[int] = []
     waits = array("q")
