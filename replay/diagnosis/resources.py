@@ -164,7 +164,7 @@ def _may_be_cause(onset: _Onset, harmed: int) -> bool:
 
 
 def _needed_most(causes: Sequence[_Onset]) -> _Onset | None:
-    """Return the resource that the load needed in full, and clearly more than any other; None if there is none."""
+    """Return the resource of which the load needed at least NEEDED, and clearly more than of any other, or None."""
     known = sorted(causes, key=lambda onset: -(onset.due or 0.0))
     most = known[0].due or 0.0
     parts = {
@@ -214,8 +214,8 @@ def _is_nearer(one: _Onset, other: _Onset) -> bool:
 def _missed_share(values: Mapping[str, Samples], cache: str, harmed: int) -> float | None:
     """Return the share of a cache's lookups that missed in the rows up to the harm.
 
-    The counters `misses` and `hits` beside the cache's figure show it. Return None if they are not watched, or if
-    there were no lookups.
+    The counters `misses` and `hits` beside the cache's figure show it. Return None if one of them has fewer than two
+    samples there, or if there were no lookups.
     """
     part = cache.rpartition(".")[0]
     grown = []

@@ -77,7 +77,7 @@ def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared
 
 
 def shared_among(routes: Sequence[RouteSeries], load: np.ndarray, starts_s: np.ndarray) -> Shared:
-    """Find the largest group of routes in which every two share a cause.
+    """Find a group of routes in which every two share a cause (`_largest_group`).
 
     `load` is the number of requests due per second, by window. `starts_s` has the start of each window.
     """
@@ -125,9 +125,10 @@ def _span_s(windows: Sequence[int], starts_s: np.ndarray) -> float:
 
 
 def worse_from(route: RouteSeries) -> int | None:
-    """Return the first of two successive windows in which a route is worse than in its first fifth; None if there is none.
+    """Return the first of two successive windows in which a route is worse than at its beginning, or None.
 
-    Worse means a higher median, or a larger share of failures, than the rule of `replay.results.baseline` allows.
+    The beginning is the first fifth of the windows, and at least LEAST_CHANGES // 2 of them. Worse means a higher
+    median, or a larger share of failures, than the rule of `replay.results.baseline` allows.
     Windows with fewer than LEAST_ENDED requests are skipped.
     """
     known = np.flatnonzero(route.ended >= LEAST_ENDED)
@@ -224,7 +225,10 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _largest_group(size: int, pairs: dict[tuple[int, int], float]) -> list[int]:
-    """Return a group in which every two are a pair, the largest that grows from any pair; empty if there is no pair."""
+    """Return the largest of the groups that grow from one pair each; empty if there is no pair.
+
+    In a group every two are a pair. A larger group may exist, because each grows in one order only.
+    """
     best: list[int] = []
     for (one, other), _ in sorted(pairs.items(), key=lambda pair: -pair[1]):
         group = [one, other]

@@ -135,7 +135,10 @@ class JoinedRun:
         return self.meeting.received[self.number]
 
     def ends(self, why: str) -> None:
-        """Report that this run ends early, so that the other run ends as well, unless the other run is the cause."""
+        """Report that this run ends early, so that the other run ends as well.
+
+        Nothing is reported if a signal or the other run ends this run.
+        """
         if not self.received.first.is_set():
             self.meeting.leave(self.number, f"{OTHER_ENDED}: {why}")
 

@@ -50,7 +50,7 @@ class LiveSource(Protocol):
         ...
 
     def identity(self) -> TraceIdentity:
-        """Return the identity of the followed source, in place of the trace of other runs."""
+        """Return the identity of the followed source, which run.json has in place of that of a trace."""
         ...
 
     def recorded_routes(self) -> None:

@@ -317,9 +317,9 @@ async def _run_lanes(state: RunState) -> None:
 
 
 def _may_step_aside(state: RunState) -> bool:
-    """Return whether lanes do not need this thread all the time.
+    """Return whether this thread may get less CPU time than the lanes.
 
-    They do if it runs the portable engine, or forwards entries as they arrive.
+    It may not if it runs the portable engine, or forwards entries as they arrive.
     """
     return state.live is None and all(target.adapter.engine_name != "portable" for target in state.targets)
 
@@ -391,7 +391,8 @@ def _end(state: RunState, how: str, detail: str) -> None:
 async def _obey(state: RunState, received: EndRequests, recording: Recording) -> None:
     """Handle requests to end the run: the first drains within the grace time, the second aborts.
 
-    With a followed source the first one ends the source, and requests in flight get the source's `drain_s` before that.
+    With a followed source, the first one ends the source, and requests in flight get its `drain_s` before the grace
+    time.
     A lane that does not stop even then cannot be cancelled: the measurements are saved, and the process ends.
     """
     await received.first.wait()

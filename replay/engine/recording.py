@@ -199,7 +199,7 @@ class Recording:
         return host.run_delay(self._threads, now, len(self._all_metrics))
 
     def with_last_notes(self, document: RunDocument) -> RunDocument:
-        """Return the document, written again if sinks failed after it had been written."""
+        """Return the document, written again if the notes on sinks have changed since it was written."""
         notes = self._others.notes()
         if notes == self._sink_notes:
             return document

@@ -81,7 +81,7 @@ class RunState:
 
     @property
     def schedule(self) -> Schedule:
-        """The timeline of the first target, which the others share."""
+        """The schedule of the first target, whose timeline the others share."""
         return self.targets[0].schedule
 
     def elapsed_s(self) -> float:
@@ -262,7 +262,7 @@ def _lane_spec(
 
 
 def _keeping(scenario: Scenario, adapter: ProtocolAdapter, number: int) -> Keeping:
-    """Return which responses lane `number` keeps."""
+    """Return the memory for the responses that lane `number` keeps; NOTHING_KEPT if it keeps none."""
     answers = scenario.answers
     mode = MODES[answers.keep or "none"] if adapter.keeps_responses else NONE
     if mode == NONE:

@@ -21,7 +21,7 @@ KERNELS = ("lane.pair",)
 """The kernel modules that two runs need together, besides those of each run."""
 
 PREPARED_NS = 1_000_000_000
-"""The time from the moment at which both runs are ready until the first request is due: twice that of a single run."""
+"""The time from the moment at which both runs are ready until the first request is due: twice START_DELAY_NS."""
 
 Out = str | os.PathLike[str]
 

@@ -62,7 +62,7 @@ def names() -> list[str]:
 def make_sink(text: str) -> Sink:
     """Return the sink of `NAME=VALUE` or `NAME`.
 
-    Raises UsageError if no sink has that name, its value is invalid, or its package makes something else.
+    Raises UsageError if no sink has that name, its value is invalid, or its package returns an object that is no sink.
     """
     name, _, value = text.partition("=")
     factory = _factory(name.strip())
