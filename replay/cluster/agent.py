@@ -46,7 +46,7 @@ def default_store() -> Path:
 
 @dataclass
 class AgentOptions:
-    """The options that only the agent's own machine sets; the coordinator cannot change them."""
+    """The options that only the agent's own machine sets."""
 
     allow: tuple[str, ...] = ()
     store: Path = field(default_factory=default_store)
@@ -143,7 +143,7 @@ class Agent:
         self._put(piece)
 
     async def _ask(self, name: str, offset: int) -> Piece:
-        """Ask the coordinator for a piece of the trace."""
+        """Request a piece of the trace from the coordinator, and return it."""
         self._put(Want(file=name, offset=offset))
         return await self._wanted.receive()
 
@@ -212,7 +212,7 @@ class Agent:
         self._nursery.cancel_scope.cancel()
 
     async def _serve(self, plan: Plan) -> None:
-        """Obtain the trace, then run the share in a thread."""
+        """Obtain the trace, run the share in a thread, and report its end or failure."""
         try:
             share = await self._prepared(plan)
             if share is None:

@@ -91,7 +91,7 @@ class Broadcast:
         return (now_ns - self._start.monotonic_ns) / SECOND_NS if self._start.monotonic_ns else -1.0
 
     def _pass_on(self, elapsed_s: float, expected: Collection[int]) -> bool:
-        """Pass the next second to the sinks, if it is complete."""
+        """Pass the next second to the sinks, if it is complete, and return whether it was passed."""
         watched = self._samples.get(self._seconds.next, {})
         found = self._seconds.take(elapsed_s, expected, watched, self._events)
         if found is None:

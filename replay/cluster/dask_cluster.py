@@ -80,7 +80,7 @@ class Dask(Listening):
         return ""
 
     async def begin(self, token_file: Path, folder: Path) -> None:
-        """Start an agent beside each worker, in a thread, because Dask's client blocks."""
+        """Start an agent beside each worker, then close Dask's client. Both are done in threads, because they block."""
         try:
             await trio.to_thread.run_sync(self._start_all, abandon_on_cancel=True)
         finally:

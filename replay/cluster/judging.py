@@ -37,7 +37,7 @@ def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Los
 
 
 def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]:
-    """Return the findings about agents that were lost."""
+    """Return one finding about all lost agents, or none."""
     if not losses:
         return []
     missing = sum(loss.unsent + loss.unknown for loss in losses)
@@ -82,9 +82,9 @@ def _less(document: RunDocument, missing: int, at_most: str = "") -> str:
 
 
 def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """Return the findings about agents that ended early while the run continued.
+    """Return one finding about all agents that ended early while the run continued, or none.
 
-    If the whole run ended early, its ending has the reason, and there are no such findings.
+    If the whole run ended early, its ending has the reason, and there is no such finding.
     """
     gone = {loss.agent for loss in losses}
     early = [part for part in parts if part.share.agent not in gone and part.document.ending.how != "whole"]

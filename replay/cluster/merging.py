@@ -104,7 +104,10 @@ def _merged(
 
 
 def _lanes(parts: Sequence[Part], missing: Sequence[LostAgent], start_ns: int) -> list[LaneMetrics]:
-    """Return the lanes of all agents, target by target."""
+    """Return the lanes of all agents, target by target.
+
+    An agent without a folder has one lane for the first target, made from its reports.
+    """
     lanes = []
     for target in range(max(len(parts[0].started.targets), 1)):
         for part in parts:

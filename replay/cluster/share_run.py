@@ -114,7 +114,7 @@ class ShareRun:
         return document
 
     async def _instant(self, state: RunState) -> int:
-        """Report that the share is ready, wait for the order to start, and write share.json."""
+        """Report that the share is ready, wait for the order to start, write share.json, and return the start."""
         due = await trio.to_thread.run_sync(due_by_second, state, abandon_on_cancel=True)
         self._tell("prepared", sum(due), due, routes_digest(state.routes))
         await self._begin.wait()

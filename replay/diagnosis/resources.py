@@ -164,7 +164,10 @@ def _may_be_cause(onset: _Onset, harmed: int) -> bool:
 
 
 def _needed_most(causes: Sequence[_Onset]) -> _Onset | None:
-    """Return the resource of which the load needed at least NEEDED, and clearly more than of any other, or None."""
+    """Return the resource that the load needed nearly in full, and clearly more than any other; None if there is none.
+
+    Figures of the same part of the target are one resource (`_part`).
+    """
     known = sorted(causes, key=lambda onset: -(onset.due or 0.0))
     most = known[0].due or 0.0
     parts = {

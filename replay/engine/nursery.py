@@ -100,7 +100,7 @@ async def run_targets(
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
-    control_ns()  # Measures and caches the value before the load, which would disturb a measurement.
+    control_ns()  # The result is cached. The load would disturb a later measurement.
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
@@ -413,7 +413,7 @@ async def _obey(state: RunState, received: EndRequests, recording: Recording) ->
 
 
 def _begin_live(state: RunState) -> None:
-    """Start reading a followed source, with the start of the run."""
+    """Start reading the followed source, if there is one."""
     if state.live is not None:
         state.live.begin(state.start_clock(), state.routes, [spec.metrics for spec in state.specs])
 

@@ -53,7 +53,7 @@ class _Zone:
 
 @dataclass
 class DnsServer:
-    """A server on two threads of this process, which runs inside its `with` block.
+    """A server on two threads of this process. It runs within its `with` block.
 
     `asked` has all questions until now, in order.
     """

@@ -87,7 +87,7 @@ class _Child:
         return Answer(turn=0, error=f"it does not answer within {CHILD_ANSWER_S:g} s")
 
     async def end(self) -> None:
-        """End the process, which exits by itself when its standard input is closed."""
+        """Close the process's standard input, so that it exits; kill it if it has not exited after CHILD_END_S."""
         with trio.CancelScope(shield=True):
             assert self.process.stdin is not None and self.process.stdout is not None
             await self.process.stdin.aclose()
@@ -250,7 +250,7 @@ class Root:
             return _json(status, {"error": str(error), "hint": error.hint})
 
     async def _set(self, settings: dict[str, str]) -> list[dict[str, str]]:
-        """Change settings in all processes.
+        """Change settings in all processes, and return the changes.
 
         Raises UsageError if one is invalid (then no process changes any), EngineError if another process did not apply
         them.
