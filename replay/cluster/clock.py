@@ -155,8 +155,8 @@ class PeerClock:
     def drift(self) -> tuple[float, int]:
         """Return the drift in ppm and the change of the offset in ns since the reference, or since the clock was set.
 
-        Both are 0 if too little time has passed, if the change is within the error, or if the agent reads the
-        coordinator's own clock.
+        Both are 0 if there is no reference yet, if too little time has passed, if the change is within the error, or if
+        the agent reads the coordinator's own clock.
         """
         if self.is_same or self.first is None or not self.samples:
             return 0.0, 0

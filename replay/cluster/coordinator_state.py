@@ -146,7 +146,7 @@ class CoordinatorState:
     def _why_refused(self, hello: Hello) -> tuple[str, str]:
         """Return why an agent is refused, and a hint; both are empty if it is accepted."""
         if self.phase is not Phase.GATHERING or all(seat.hello is not None for seat in self.seats):
-            why = f"all {len(self.seats)} agents of the run have connected, and no share is given twice"
+            why = f"the run accepts no more agents: all {len(self.seats)} have connected, or it has failed"
             return why, "start only as many agents as the run has"
         hint = "install the same version of replay on every machine"
         if hello.version != self.version:

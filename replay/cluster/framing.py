@@ -22,7 +22,7 @@ class Ended(Broken):
 
 
 class Connection:
-    """One end of a connection. One task may send while another one receives.
+    """One end of a connection. Any number of tasks may send while one receives.
 
     `sent_bytes` and `received_bytes` are totals, including the length prefixes.
     """

@@ -1,4 +1,4 @@
-"""The verdict on a merged run, which is at best that of its worst agent."""
+"""The verdict on a merged run, from the findings about the whole run and about each agent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
 def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Loss]) -> RunDocument:
     """Return the document with the verdict on the whole run.
 
-    The verdict is at best that of the worst agent, and not VALID if a share was not sent completely.
+    Besides the findings about the run and its agents, it depends on lost agents, on agents that ended early, and on the
+    errors of their clocks.
     """
     reasons = [
         *_loss_reasons(document, losses),

@@ -70,7 +70,7 @@ def check_secured(host: str, identity: Identity) -> None:
 
 
 def parse_listening(text: str, identity: Identity) -> Listening:
-    """Parse `HOST:PORT,agents=N`. Raises UsageError for any other text."""
+    """Parse `HOST:PORT,agents=N`. Raises UsageError for any other text, or if the connections would be unsecured."""
     place, comma, rest = text.partition(",")
     name, _, count = rest.partition("=")
     if not comma or name != "agents" or not count.isdigit() or not 1 <= int(count) <= AGENTS_MAX:

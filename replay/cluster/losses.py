@@ -31,7 +31,10 @@ class Loss(NamedTuple):
 
 
 def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Return every lost agent, with the requests of its share that were not sent or may have been sent."""
+    """Return every lost agent, with the requests of its share that were not sent or may have been sent.
+
+    Raises InputError as `_absent` does.
+    """
     reported = {one.agent: one for one in lost}
     losses = []
     for share in idle:
@@ -57,7 +60,7 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
     """Return the lost agents without a folder and without reports.
 
     All requests of their shares are unknown. The first of these agents gets all of them, because only their sum
-    is known. Raises InputError if not even the sum is known.
+    is known. Raises InputError if the sum is not known, or is negative.
     """
     share = parts[0].share
     shares = [*(part.share for part in parts), *idle]

@@ -50,7 +50,7 @@ def merge_runs(
 ) -> RunDocument:
     """Merge the run folders of agents into the new run folder `out`, and return its run.json.
 
-    `lost` are agents that died or went silent, with or without folders. `wall_ns` is when the first request was
+    `lost` are agents that were lost, or whose results were not received. `wall_ns` is when the first request was
     due, in ns since the epoch by the coordinator's clock; without it, the time of an agent is used. `cause` is
     the reason why the coordinator ended the run early, `observed` are its own observations. A folder that was
     left by a killed agent is completed first.

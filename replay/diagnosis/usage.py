@@ -46,7 +46,7 @@ class Usage:
     used: Samples
     refused: Samples
     waiting: Samples = ()
-    """The samples of the work that waits for it; empty if they are not watched."""
+    """The samples of `PART.queue`, if this figure is `PART.busy` and its queue is watched; otherwise empty."""
 
     @property
     def has_limit(self) -> bool:

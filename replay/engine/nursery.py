@@ -285,7 +285,10 @@ def _first_error(error: BaseException) -> BaseException:
 
 
 async def _run_lanes(state: RunState) -> None:
-    """Run all lanes to their end. A cancellation from outside stops them at once, and waits for them."""
+    """Run all lanes to their end. A cancellation from outside stops them at once, and waits for them.
+
+    If a lane fails, the others are stopped, and its error is raised when all have ended.
+    """
     failures: list[BaseException] = []
 
     async def one(engine: Engine, spec: LaneSpec) -> None:

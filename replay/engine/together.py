@@ -32,7 +32,7 @@ def run_together(
     *,
     sinks: tuple[Sequence[Sink], Sequence[Sink]] = ((), ()),
 ) -> tuple[RunDocument, RunDocument]:
-    """Run both at the same instants, each into its own new folder; blocks, in any thread.
+    """Make both runs at the same instants, each into its own new folder; blocks, in any thread.
 
     Each lane of the first run shares its thread with that of the second one. If one run ends early, the other one
     is ended as well. Raises UsageError if the lanes cannot be paired, and the errors of `Prepared.run`.

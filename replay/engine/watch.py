@@ -1,4 +1,4 @@
-"""Watches a run: signals, the circuit breaker, and lanes that must end when they are stopped."""
+"""Watches a run: signals, the circuit breaker, and whether lanes run or have ended."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _factory(name: str) -> Factory:
     if len(points) + (name in BUILT_IN) > 1:
         owners = [*(["replay"] if name in BUILT_IN else []), *map(_owner, points)]
         raise UsageError(
-            f"--sink {name}: {' and '.join(owners)} each have a sink of this name", hint="remove one"
+            f"--sink {name}: {' and '.join(owners)} each have a sink of this name", hint="uninstall one"
         )
     if not points:
         guess = nearest(name, names())

@@ -35,7 +35,7 @@ def parse_twin(values: Mapping[str, Any]) -> Twin:
 
 
 def twin_of(values: Mapping[str, Any], source: Source) -> Twin:
-    """Return the checked twin of values that come from `source`."""
+    """Return the checked twin of values that come from `source`. Raises UsageError if a setting is invalid."""
     twin: Twin = table_of(Twin, values, "", source)
     check_twin(twin, source.name)
     check_start(twin, source.name)

@@ -162,7 +162,7 @@ class Root:
             yield
 
     async def _start_all(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start a process for each service, if each service has its own."""
+        """Start a process for each service, if each service has its own, and wait until they serve."""
         for name in () if self._is_one else self._sockets:
             number = self._sockets[name].fileno()
             process = await trio.lowlevel.open_process(

@@ -49,7 +49,7 @@ class Retry(_Table):
     ] = "exponential"
     backoff_factor: Annotated[Factor, text("Factor from one wait to the next")] = Factor(2)
     backoff_max_ns: Annotated[Duration, text("The longest wait")] = Duration(60 * SECOND_NS)
-    jitter: Annotated[Share, text("Random part of a wait: 100% draws it between 0 and all of it")] = Share(0)
+    jitter: Annotated[Share, text("Maximum share by which each wait is shortened at random")] = Share(0)
 
 
 class Breaker(_Table):
@@ -205,9 +205,9 @@ class Autoscaler(_Table):
         Literal["busy", "queue"],
         text("The signal: the share of busy workers, or the number of waiting requests per replica"),
     ] = "busy"
-    target: Annotated[float, Meta(gt=0, le=QUEUE_MAX, description="The signal's target: 0.6 is 60% busy")] = (
-        0.6
-    )
+    target: Annotated[
+        float, Meta(gt=0, le=QUEUE_MAX, description="The signal's target. Of `busy`, 0.6 is 60%")
+    ] = 0.6
     period_ns: Annotated[Duration, text("Time between decisions; the signal is averaged over it")] = Duration(
         15 * SECOND_NS
     )

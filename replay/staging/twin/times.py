@@ -88,7 +88,7 @@ class Times(Kind):
         return (self.first + self.second) / 2 if self.shape == "uniform" else self.first
 
     def draw_ns(self, random_: random.Random) -> int:
-        """Draw one time."""
+        """Draw a time from the distribution."""
         if self.shape == "constant" or not self.first + self.second:
             return int(self.first)
         if self.shape == "exponential":

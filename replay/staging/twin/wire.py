@@ -138,7 +138,10 @@ def _number(value: bytes) -> int:
 
 
 async def _body(stream: trio.SocketStream, received: bytearray, length: int) -> bytes:
-    """Read a body of `length` bytes, or a chunked one (-1); data after the body stays in `received`."""
+    """Read a body of `length` bytes, or a chunked one (-1); data after the body stays in `received`.
+
+    Raises RefusedError if the body is too long or a chunk is malformed, ClosedError if the connection ends before.
+    """
     if length >= 0:
         if length > BODY_BYTES_MAX:
             raise RefusedError("too long body", 413)
