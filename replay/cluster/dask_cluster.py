@@ -28,7 +28,8 @@ TIMEOUT_S = 20.0
 def make_dask(url: str, identity: Identity) -> Transport:
     """Connect to the cluster of a Dask scheduler.
 
-    Raises UsageError if the cluster may not be used, TargetError if it cannot be reached.
+    Raises UsageError if the cluster may not be used, or Dask or certificates are missing, TargetError if it cannot be
+    reached or has no workers.
     """
     scheme, _, place = url.partition("://")
     host, port = parse_place(place, "connect to")

@@ -117,9 +117,9 @@ async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[S
 
 
 async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
-    """Run the auth command, and return the header that it prints.
+    """Run the auth command, and return the header that it prints, with each `$` escaped.
 
-    Raises UsageError if the header would have to be refreshed during the run.
+    Raises UsageError if the header would have to be refreshed before the run ends.
     """
     from replay.protocols.http1.auth import header_line
 

@@ -134,7 +134,7 @@ def _onsets(usages: Sequence[Usage], rows: Sequence[Second], harmed: int | None)
 
 
 def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] | None:
-    """Return when a figure gave way, and how; None if it did not.
+    """Return the row in which a figure gave way, and how; None if it did not.
 
     If it gave way long before the harm and recovered, it is evaluated again from its recovery on.
     """

@@ -203,7 +203,10 @@ def _partial(one: np.ndarray, other: np.ndarray, load: np.ndarray, usable: np.nd
 
 
 def _are_in_proportion(one_ns: np.ndarray, other_ns: np.ndarray, since: int, enough: np.ndarray) -> bool:
-    """Return whether the time added to one latency stays in proportion to the time added to the other."""
+    """Return whether the time added to one latency stays in proportion to the time added to the other.
+
+    Only windows in which both latencies have more than doubled count; with too few of them, the answer is False.
+    """
     added = []
     for series in (one_ns, other_ns):
         before = series[: max(since, 1)]

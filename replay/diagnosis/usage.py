@@ -86,10 +86,9 @@ class Usage:
         return (self.used[at] or 0.0) >= FULL and self._is_waited_for(at)
 
     def _is_waited_for(self, at: int) -> bool:
-        """Return whether work waited for it.
+        """Return whether work waited for these workers in a row.
 
-        The answer is True, too, if the queue was always empty or has no sample here, because the queue shows nothing
-        then.
+        It is also True if the queue was always empty or has no sample in this row, because it shows nothing then.
         """
         return not any(self.waiting) or self.waiting[at] is None or (self.waiting[at] or 0) > 0
 

@@ -395,8 +395,7 @@ async def _obey(state: RunState, received: EndRequests, recording: Recording) ->
     """Handle requests to end the run: the first drains within the grace time, the second aborts.
 
     With a followed source, the first one ends the source, and requests in flight get its `drain_s` before the grace
-    time.
-    A lane that does not stop even then cannot be cancelled: the measurements are saved, and the process ends.
+    time. A lane that does not stop even then cannot be cancelled: the measurements are saved, and the process ends.
     """
     await received.first.wait()
     if state.live is not None:

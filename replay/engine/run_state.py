@@ -165,7 +165,7 @@ def _target_runs(
     stack: ExitStack, scenario: Scenario, folder: RunFolder, opened: list[tuple[TargetPlan, ProtocolAdapter]],
     routes: int, share: LaneRange | None,
 ) -> list[TargetRun]:  # fmt: skip
-    """Return the targets of the run, each with its lanes."""
+    """Create the memory of all lanes, and return the targets of the run, each with its lanes."""
     schedules = [plan.schedule for plan, _ in opened]
     rules = max(len(adapter.rules) for _, adapter in opened)
     targets: list[TargetRun] = []

@@ -43,7 +43,7 @@ class Times(Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Parse a distribution, or a constant number of seconds."""
+        """Parse a distribution; a single time is a constant one. Raises UsageError if the value is neither."""
         words = str(value).split()
         if words and words[0] not in ("constant", "exponential", "lognormal", "uniform"):
             words = ["constant", *words] if len(words) == 1 else ["", *words]
