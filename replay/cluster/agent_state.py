@@ -104,7 +104,7 @@ class AgentState:
         return [Send(ready)]
 
     def failed(self, why: str, hint: str = "", code: int = 2) -> list[Output]:
-        """Report that the share cannot be sent, or that the run failed."""
+        """Report that the share cannot be sent, or that the run failed, unless the agent has already ended."""
         if self.phase in (AgentPhase.ENDED, AgentPhase.GONE):
             return []
         self.phase = AgentPhase.ENDED

@@ -38,7 +38,7 @@ ANY_NAME = "any"
 
 
 def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: Sequence[str | None]) -> None:
-    """Raise UsageError if options contradict each other, name no coordinator, or leave the connection unsecured."""
+    """Raise UsageError if options contradict each other, give no coordinator, or leave the connection unsecured."""
     if stdio and connect is not None:
         raise UsageError("--stdio and --connect cannot be combined", hint="give only one")
     if stdio:

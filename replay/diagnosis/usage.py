@@ -86,17 +86,17 @@ class Usage:
         return (self.used[at] or 0.0) >= FULL and self._is_waited_for(at)
 
     def _is_waited_for(self, at: int) -> bool:
-        """Return whether work waited for these workers in a row.
+        """Return whether work waited for these workers at row `at`.
 
-        It is also True if the queue was always empty or has no sample in this row, because it shows nothing then.
+        It is also True if the queue was always empty or has no sample there, because it shows nothing then.
         """
         return not any(self.waiting) or self.waiting[at] is None or (self.waiting[at] or 0) > 0
 
     def refused_at(self, since: int = 0) -> int | None:
         """Return the first row, from `since` on, in which work was refused; None if there is none.
 
-        Work was refused in a row if the count grew there. If `since` is 0, the first sampled row counts as well if its
-        count is above 0, unless the count is constant.
+        Work was refused where the count grew. If `since` is 0, work was also refused at the first sample if its count is
+        above 0, unless the count is constant.
         """
         known = [(at, count) for at, count in enumerate(self.refused) if count is not None and at >= since]
         if not since and known and known[0][1] > 0 and not all(count == known[0][1] for _, count in known):

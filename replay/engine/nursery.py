@@ -474,7 +474,10 @@ def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
 
 
 def _followed(state: RunState, live: LiveSource) -> dict[str, Any]:
-    """Return the facts about a followed source that are known only at the end of the run."""
+    """Return the facts about a followed source that are known only at the end of the run.
+
+    If nothing else ended the run, its ending is that of the source.
+    """
     live.recorded_routes()
     if state.ending.how == "whole":
         how: EndedHow = "failed" if live.failed() else "whole"

@@ -186,8 +186,8 @@ class Recording:
     def _run_delay(self) -> host.RunDelay | None:
         """Return how long the lanes' threads waited for a CPU.
 
-        They are this thread for the portable engine, and other threads for the native engine. Threads of sinks do
-        not count.
+        The portable engine runs its lanes in this thread, the native engine in other threads. Threads of sinks do not
+        count.
         """
         portable, own = self._started.engine == "portable", threading.get_native_id()
         others = self._others.thread_ids()

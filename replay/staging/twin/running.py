@@ -106,7 +106,10 @@ def running(
 
 
 def _start(orders: Orders) -> tuple[subprocess.Popen[bytes], Ready]:
-    """Start the first process, and wait until the twin serves. Raise UsageError with its reason if it reports one."""
+    """Start the first process, and wait until the twin serves.
+
+    Raise UsageError with the reason why it cannot serve, EngineError if it ends without a reason.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "replay.staging.twin.root"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
