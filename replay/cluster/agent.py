@@ -51,7 +51,7 @@ class AgentOptions:
     allow: tuple[str, ...] = ()
     store: Path = field(default_factory=default_store)
     runs: Path | None = None
-    """The folder in which the agent creates its run folder; None means in the store."""
+    """The folder in which the agent creates its run folder; None means a folder in the store."""
     token: bytes = b""
     order: str = ""
     clock: AgentClock = field(default_factory=AgentClock)

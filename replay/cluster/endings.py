@@ -24,7 +24,7 @@ class Cause(NamedTuple):
     """The reason why the coordinator ended a run early.
 
     `interrupted`: the coordinator received a signal. `stopped`: an agent was lost or ended early. `none`: the
-    coordinator did not end the run early. `not_known`: the coordinator died.
+    coordinator did not end the run early. `not_known`: the folders are merged without a coordinator.
     """
 
     how: Literal["none", "interrupted", "stopped", "not_known"]

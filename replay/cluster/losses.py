@@ -107,7 +107,7 @@ def rests_of(parts: Sequence[Part], losses: Sequence[Loss]) -> dict[int, Rest]:
 
 
 def cut_off(part: Part) -> int:
-    """Return the number of requests of a share that were not due yet when its agent's run ended early."""
+    """Return the number of requests of a share that were not due yet when its run ended; 0 if it did not end early."""
     if part.document.ending.how == "whole":
         return 0
     return max(part.share.planned - part.planned, 0)

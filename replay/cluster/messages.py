@@ -55,8 +55,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Describes the agent and its machine.
 
     `kernels` is the digest of its kernels' sources. `order` identifies the agent among those that the coordinator
-    starts; it is empty for agents that are started elsewhere.
-    `clock` is the identity of its clock (empty if it is not known).
+    starts; it is empty for agents that are started elsewhere. `clock` is the identity of its clock (empty if it is not
+    known).
     """
 
     protocol: int = PROTOCOL
@@ -142,7 +142,7 @@ class Plan(Message, frozen=True, kw_only=True, tag="plan"):
 
 
 class Want(Message, frozen=True, kw_only=True, tag="want"):
-    """Requests a file of the trace, starting at this offset."""
+    """Requests the piece of a file of the trace that begins at this offset."""
 
     file: str
     offset: int
@@ -249,7 +249,7 @@ class End(Message, frozen=True, kw_only=True, tag="end"):
 
 
 class Fetch(Message, frozen=True, kw_only=True, tag="fetch"):
-    """Requests a file of the agent's run folder, starting at this offset."""
+    """Requests the piece of a file of the agent's run folder that begins at this offset."""
 
     file: str
     offset: int

@@ -95,7 +95,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Action of the agent: exit, because the run is over for this agent. `why` is empty if it went as planned."""
+    """Action of the agent: exit, because the run is over for this agent. `why` is empty if the run went as planned."""
 
     why: str = ""
 

@@ -37,11 +37,11 @@ BEFORE_ROWS = 5
 """Number of rows before the first figure gave way over which nearness to the limits is compared."""
 
 CLEARLY_NEARER = 0.1
-"""A figure was clearly nearer to its limit than another if its share of the limit was higher by at least this much."""
+"""A figure is clearly nearer to its limit than another if its share of the limit is higher by at least this much."""
 
 NEEDED, NEEDED_MORE = 0.9, 1.25
-"""The load explains why a resource gave way if it needed at least the first share of the resource's limit, and at least
-the second number of times the share that it needed of any other resource."""
+"""The load explains why a resource gave way if it needed at least the share NEEDED of the resource's limit, and at
+least NEEDED_MORE times the share that it needed of any other resource."""
 
 LOAD_ROWS = 5
 """The due load is the mean over this many rows, beginning with the row in which the first resource gave way."""

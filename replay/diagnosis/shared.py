@@ -36,7 +36,7 @@ AGREES, AGREES_TWICE, FAILURES_AGREE = 0.75, 0.5, 0.85
 both for failures."""
 
 PROPORTION_SPREAD = 0.15
-"""Limit on the scatter of the ratio of the time added to two latencies: the median deviation of its logarithm."""
+"""The times added to two latencies are in proportion if the median deviation of their log ratio is at most this."""
 
 WAITED_SHARE = 0.2
 """If requests waited for a connection for more than this share of the response time, all routes share the generator's

@@ -38,7 +38,7 @@ LASTING = 3
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A watched figure, sample by sample: its values, its limits, its share of them, and the work that it refused."""
+    """A watched figure, sample by sample: its values, its limits, its shares of the limits, and the refused work."""
 
     name: str
     values: Samples
@@ -50,7 +50,7 @@ class Usage:
 
     @property
     def has_limit(self) -> bool:
-        """Whether the limit is known for any sample."""
+        """Whether the share of the limit is known for any sample."""
         return any(share is not None for share in self.used)
 
     @property

@@ -18,12 +18,12 @@ OTHER_ENDED = "the run of the other build ended"
 
 
 class PartnerLostError(EngineError):
-    """A run cannot continue because the other run failed; the error of the other run is the cause."""
+    """A lane cannot run, because the other run ended before its lane began."""
 
 
 @dataclass
 class _LanePair:
-    """Lane i of both runs, by the number of the run."""
+    """The lanes of both runs that share a thread, by the number of the run."""
 
     specs: dict[int, LaneSpec] = field(default_factory=dict)
     over: trio.Event = field(default_factory=trio.Event)
@@ -32,7 +32,7 @@ class _LanePair:
 class Meeting:
     """The state that two runs share: the instant at which they start, a thread for each pair of lanes, and signals.
 
-    A run that fails or ends early calls `leave`, so that the other run does not wait for it.
+    A run that ends calls `leave`, so that the other run does not wait for it.
     """
 
     def __init__(self, delay_ns: int) -> None:

@@ -54,7 +54,7 @@ class LiveSource(Protocol):
         ...
 
     def recorded_routes(self) -> None:
-        """Add the recorded figures of each route."""
+        """Add the recorded status classes of each route to the routes that `begin` was given."""
         ...
 
     def notes(self) -> list[Note]:

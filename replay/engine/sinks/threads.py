@@ -131,7 +131,7 @@ class SinkThread:
 
 
 class SinkThreads:
-    """All threaded sinks of a run, as one sink whose methods return at once and never raise."""
+    """All threaded sinks of a run, as one sink whose four methods return at once and never raise."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._threads = [SinkThread(sink) for sink in sinks]

@@ -41,7 +41,9 @@ class _Table(msgspec.Struct, kw_only=True, rename=key_of, forbid_unknown_fields=
 class Retry(_Table):
     """How often, and after which waits, a failure is retried."""
 
-    retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX, description="How often a failed try is repeated")] = 0
+    retries: Annotated[
+        int, Meta(ge=0, le=RETRIES_MAX, description="Maximum number of retries after a failed try")
+    ] = 0
     backoff_ns: Annotated[Duration, text("Wait before the first retry")] = Duration(0)
     growth: Annotated[
         Literal["exponential", "sidekiq"],
@@ -85,14 +87,14 @@ class Call(Retry):
     ] = None
     budget_burst: Annotated[int, Meta(ge=1, description="Retries that the budget allows in a burst")] = 10
     in_flight: Annotated[
-        int, Meta(ge=0, description="Concurrent calls; more fail immediately. 0: no limit")
+        int, Meta(ge=0, description="Maximum number of concurrent calls; more fail at once. 0: no limit")
     ] = 0
     breaker: Annotated[Breaker | None, text("Circuit breaker [default: none]")] = None
     keep_alive: Annotated[
         bool, text("Whether connections are kept open. Otherwise each try looks up the name and connects")
     ] = True
     name: Annotated[str, text("The host name to look up [default: as `dns.names` writes it]")] = ""
-    closes_cycle: Annotated[bool, text("Whether this call intentionally closes a cycle of services")] = False
+    closes_cycle: Annotated[bool, text("Whether this call intentionally closes a cycle of calls")] = False
 
 
 class Route(_Table):
@@ -232,7 +234,7 @@ class Service(_Table):
         0
     )
     discipline: Annotated[
-        Literal["fifo", "lifo"], text("Whether the oldest or the newest is served first")
+        Literal["fifo", "lifo"], text("Whether the oldest or the newest waiting request is served first")
     ] = "fifo"
     replicas: Annotated[int, Meta(ge=1, le=REPLICAS_MAX, description="Number of replicas at the start")] = 1
     balance: Annotated[
@@ -276,10 +278,15 @@ class Dns(_Table):
     )  # fmt: skip
     cache_ns: Annotated[Duration, text("How long a service keeps an answer. 0: no cache")] = Duration(0)
     quota: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="Queries within any second; more get SERVFAIL. 0: no quota")
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Maximum number of queries within any second; more get SERVFAIL. 0: no quota",
+        ),
     ] = 0
     timeout_s: Annotated[int, Meta(ge=1, le=30, description="Seconds that one query may take")] = 1
-    attempts: Annotated[int, Meta(ge=1, le=5, description="How often a query is tried")] = 2
+    attempts: Annotated[int, Meta(ge=1, le=5, description="Maximum number of tries of a query")] = 2
 
 
 class Topic(Retry, kw_only=True):

@@ -66,7 +66,7 @@ def drive(
 
 
 def exponential_ns(mean_ns: float, seed: int) -> Iterator[int]:
-    """Yield exponential times without end."""
+    """Yield exponentially distributed times without end."""
     draw = np.random.default_rng(seed)
     while True:
         yield from np.rint(draw.exponential(mean_ns, BLOCK)).astype(np.int64).tolist()

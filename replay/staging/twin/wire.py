@@ -26,7 +26,7 @@ _PADDING = b"." * (1 << 20)
 
 
 class Request(NamedTuple):
-    """A request as a service sees it: how many services it has passed, and how many retries led to it."""
+    """A request as a service sees it. `hops` is how many services it has passed, `retry` how many retries led to it."""
 
     method: str
     path: str
