@@ -90,7 +90,10 @@ class PeerClock:
         self._near_start: list[Sample] = []
 
     def add(self, sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> None:
-        """Add the four timestamps of an exchange, and detect whether the clock was set since the last one."""
+        """Add the four timestamps of an exchange, and detect whether the clock was set since the last one.
+
+        Timestamps that contradict each other are only counted.
+        """
         found = sample(sent_ns, came_ns, left_ns, returned_ns)
         if found is None:
             self.contradictions += 1

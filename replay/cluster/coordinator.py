@@ -135,7 +135,7 @@ class Coordinator:
             self._fail(str(error), error.hint, int(error.exit_code))
 
     async def _accept(self, connection: Connection) -> None:
-        """Serve one connection, from the challenge to its end."""
+        """Serve one connection, from the challenge to its end; refuse a peer that is no agent of this run."""
         try:
             hello = await receive_hello(connection, self._transport.token)
         except Broken as error:

@@ -214,7 +214,10 @@ class CoordinatorState:
         return self.phase is Phase.PREPARING and all(seat.ready is not None for seat in self.seats)
 
     def _all_ready(self, now_ns: int) -> list[Output]:
-        """Order the start once all agents are ready, or LEAD_NS before the start time if one is given."""
+        """Order the start once all agents are ready, or LEAD_NS before the start time if one is given.
+
+        The run fails if the shares do not fit together, the start time is too near, or an agent is silent.
+        """
         if not self.is_waiting:
             return []
         if why := self._why_apart():
@@ -351,7 +354,7 @@ class CoordinatorState:
         return seat.is_connected and self._own_time.ran_ns(now_ns) < seat.lost_ran_ns + LEAVE_NS
 
     def tick(self, now_ns: int) -> list[Output]:
-        """Check the time limits. Call it at least every PROBE_NS."""
+        """Send probes, check the time limits, and order the start when it is due. Call it at least every PROBE_NS."""
         outputs: list[Output] = []
         self._attend(now_ns)
         if self.phase is Phase.GATHERING and self._own_time.ran_ns(now_ns) > self._since_ran_ns + JOIN_NS:

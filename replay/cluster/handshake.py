@@ -145,8 +145,8 @@ async def _first(connection: Connection, kind: type[First]) -> First:
 async def receive_hello(connection: Connection, token: bytes) -> Hello:
     """Challenge a new connection, and return the agent's description of itself.
 
-    Raises Broken if the peer is not an agent of this run or sends no message within HANDSHAKE_S, Ended if it
-    disconnects.
+    Raises Broken if the peer is not an agent of this run, uses another version of the protocol, or sends no message
+    within HANDSHAKE_S, Ended if it disconnects.
     """
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))

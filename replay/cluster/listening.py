@@ -35,7 +35,10 @@ class Listening(Transport):
         return f"replay agent --connect {place_text(self.host, self.port)} {self._ways}"
 
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
-        """Listen for agents and serve their connections, until cancelled (see `Transport`)."""
+        """Listen for agents and serve their connections, until cancelled (see `Transport`).
+
+        Raises OutputError if the address cannot be listened on, and the errors of `server_context`.
+        """
         given = self._identity
         context = server_context(given.ca, given.cert, given.key) if given.is_given else None
         token_file = folder / "token"

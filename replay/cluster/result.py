@@ -26,7 +26,7 @@ AGENTS = "agents"
 def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
     """Merge the run into the new folder `out`, and move the agents' own folders into it.
 
-    Raises EngineError if no agent's results were received.
+    Raises EngineError if no agent's results were received, otherwise the errors of `merge_runs`.
     """
     for number, folder in enumerate(gathered.folders):
         if folder is not None:

@@ -108,7 +108,7 @@ def _assign(twin: Twin, name: str, value: object) -> Change:
     hints = keys_of(type(table))
     if key in _fixed(table):
         raise UsageError(
-            f"{name}: it cannot change while the twin runs, or by a flag when it starts",
+            f"{name}: it can be set only in the file, not by a flag or while the twin runs",
             hint="change it in the file, and start the twin again",
         )
     source = Source(None, "", {}, Twin)
