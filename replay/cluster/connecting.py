@@ -129,7 +129,7 @@ def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
 def server_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
     """Return the TLS context of a coordinator, which refuses agents without a certificate of `ca`."""
     # This call checks the files first, because its exceptions contain the name of the file that is wrong. Its hints
-    # list the flags of an agent.
+    # list an agent's flags, so they get the coordinator's prefix.
     try:
         python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
     except InputError as error:

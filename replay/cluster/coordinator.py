@@ -213,7 +213,7 @@ class Coordinator:
                 left_s = left_ns / 1e9
                 self._broadcast.begin(output.instant_ns, self._wall_ns)
                 self._nursery.start_soon(self._broadcast.sample)
-                self._say(f"all {len(self.state.seats)} agents are ready; they start in {left_s:.1f} s")
+                self._say(f"all agents are ready; they start in {left_s:.1f} s")
                 for seat in self.state.seats:
                     if seat.ready is not None and not seat.ready.planned:
                         self._say(f"{seat.name} has nothing to send: its share of the requests is empty")

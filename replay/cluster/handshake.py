@@ -161,7 +161,9 @@ async def receive_hello(connection: Connection, token: bytes) -> Hello:
         raise Broken("it is not an agent")
     if message.protocol != PROTOCOL:
         await connection.send(Refusal(why=f"its protocol is version {message.protocol}, not {PROTOCOL}"))
-        raise Broken(f"an agent on {message.host} uses version {message.protocol} of the protocol")
+        raise Broken(
+            f"an agent on {message.host} uses version {message.protocol} of the protocol, not {PROTOCOL}"
+        )
     if not hmac.compare_digest(message.proof, proof(token, "agent", nonce)):
         await connection.send(
             Refusal(why="it does not know the token", hint="give the --token-file of this run")

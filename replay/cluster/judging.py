@@ -114,7 +114,7 @@ def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
     """
     gone = {loss.agent for loss in losses}
     wrong = [
-        f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
+        f"{part.name} planned {part.planned:,} requests, but its share has {part.share.planned:,}"
         for part in parts
         if part.document.ending.how == "whole" and part.share.agent not in gone
         if part.share.planned and part.planned != part.share.planned

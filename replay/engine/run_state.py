@@ -202,7 +202,7 @@ def _lanes_of(adapter: ProtocolAdapter, share: LaneRange | None) -> LaneRange:
         share = share.one_each
     if share is not None and share.count != count:
         raise UsageError(
-            f"this machine would run {count} lanes, and its share of the run is {share.count}",
+            f"this machine would run {count} lanes, and its share of the run is {share.count} lanes",
             hint="give -t, or --engine native",
         )
     return share or LaneRange(0, count, count)
