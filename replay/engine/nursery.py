@@ -93,8 +93,8 @@ async def run_targets(
     """Replay against planned targets, save the run in the new folder `out`, and return its run.json.
 
     All targets share one timeline: requests recorded at the same time are due at the same instant. See
-    `Prepared.run` for the options. With `signals` the run owns the process, and SIGINT and SIGTERM stop it
-    cleanly. `live` feeds the schedule of a followed source; a signal ends that source. `order` makes the run a
+    `Prepared.run` for the options. With `signals` the run owns the process, and SIGINT, SIGTERM and SIGHUP
+    stop it cleanly. `live` feeds the schedule of a followed source; a signal ends that source. `order` makes the run a
     share of a larger run. A `joined` run starts together with another one and shares its lanes' threads; its
     caller handles signals.
     """

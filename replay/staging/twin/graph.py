@@ -1,4 +1,4 @@
-"""The graph of a twin's services: the calls between them, cycles of calls, and names that do not exist."""
+"""The graph of a twin's services, and the checks of a twin: its calls, cycles, names, ports and contradictions."""
 
 from __future__ import annotations
 
