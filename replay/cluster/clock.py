@@ -76,7 +76,8 @@ class PeerClock:
 
     When the clock is set, all earlier exchanges become invalid.
 
-    `is_same` states that the agent reads the coordinator's own clock. An exchange that contradicts this sets it to False.
+    `is_same` states that the agent reads the coordinator's own clock. An exchange that contradicts this sets it to
+    False.
     """
 
     def __init__(self, *, is_same: bool = False) -> None:

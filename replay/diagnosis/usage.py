@@ -95,8 +95,8 @@ class Usage:
     def refused_at(self, since: int = 0) -> int | None:
         """Return the first row, from `since` on, in which work was refused; None if there is none.
 
-        Work was refused where the count grew. If `since` is 0, work was also refused at the first sample if its count is
-        above 0, unless the count is constant.
+        Work was refused where the count grew. If `since` is 0, work was also refused at the first sample if its count
+        is above 0, unless the count is constant.
         """
         known = [(at, count) for at, count in enumerate(self.refused) if count is not None and at >= since]
         if not since and known and known[0][1] > 0 and not all(count == known[0][1] for _, count in known):

@@ -110,10 +110,10 @@ class Prepared:
         """Run into the new folder `out`, and return its run.json; blocks, in any thread.
 
         In the main thread, SIGINT, SIGTERM and SIGHUP stop the run cleanly. `sinks` receive each second as it is
-        measured (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request
-        may be due; without it that is half a second from now. `last` declares that no other run follows in this
-        process. Raises TargetError, LimitError, UsageError or OutputError before anything is sent, EngineError if the
-        run failed after that.
+        measured (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first
+        request may be due; without it that is half a second from now. `last` declares that no other run follows in
+        this process. Raises TargetError, LimitError, UsageError or OutputError before anything is sent, EngineError if
+        the run failed after that.
         """
         return run_blocking(
             partial(
