@@ -6,8 +6,8 @@ A figure `NAME` may have others beside it, by name:
   `PART.queue` its name may be `PART.rejected`, `PART.refused` or `PART.pool_failures`, beside a `PART.queries_per_s`
   `PART.refused`.
 
-A limit that is 0 or less, or not known, is no limit. `PART.queue` beside `PART.busy` is the work that waits for it:
-if all workers of a part are busy while no work waits, it has just enough of them.
+A limit that is 0 or less, or not known, is no limit. `PART.queue` beside `PART.busy` is the work that waits for the
+workers of PART. If all of them are busy while no work waits, there are just enough, and PART is not at its limit.
 """
 
 from __future__ import annotations
