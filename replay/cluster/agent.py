@@ -32,9 +32,9 @@ from .share_run import ShareRun, failure_words
 
 TICK_S = 0.1
 REPORTS_MAX = 256
-"""Maximum number of messages that wait while the connection accepts none.
+"""While this many messages wait to be sent, new reports are dropped, but no other messages.
 
-When that many wait, new reports are dropped, because the totals of a later report replace theirs.
+The totals of a later report replace those of a dropped one.
 """
 
 
@@ -46,12 +46,12 @@ def default_store() -> Path:
 
 @dataclass
 class AgentOptions:
-    """The options that only the agent's own machine sets; the coordinator cannot change them."""
+    """The options that only the agent's own machine sets."""
 
     allow: tuple[str, ...] = ()
     store: Path = field(default_factory=default_store)
     runs: Path | None = None
-    """The folder in which the agent creates its run folder; None means in the store."""
+    """The folder in which the agent creates its run folder; None means a folder in the store."""
     token: bytes = b""
     order: str = ""
     clock: AgentClock = field(default_factory=AgentClock)
@@ -79,8 +79,8 @@ class Agent:
     async def run(self) -> int:
         """Serve the order that the coordinator gives, and return the exit code.
 
-        Raises UsageError if coordinator and agent do not accept each other, InputError if the connection fails before
-        that.
+        Raises UsageError if coordinator and agent do not accept each other or the coordinator does not answer,
+        InputError if the connection fails while the agent introduces itself.
         """
         try:
             welcome = await introduce(
@@ -143,7 +143,7 @@ class Agent:
         self._put(piece)
 
     async def _ask(self, name: str, offset: int) -> Piece:
-        """Ask the coordinator for a piece of the trace."""
+        """Request a piece of the trace from the coordinator, and return it."""
         self._put(Want(file=name, offset=offset))
         return await self._wanted.receive()
 
@@ -176,7 +176,7 @@ class Agent:
                     self._share.finish("drain", name)
                 else:
                     self._act(self._state.failed(f"the agent was ended by {name}", code=Exit.INTERRUPTED))
-                    self._act([Leave(f"ended by {name}")])
+                    self._act([Leave(f"it received {name}")])
 
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -212,7 +212,7 @@ class Agent:
         self._nursery.cancel_scope.cancel()
 
     async def _serve(self, plan: Plan) -> None:
-        """Obtain the trace, then run the share in a thread."""
+        """Obtain the trace, run the share in a thread, and report its end or failure."""
         try:
             share = await self._prepared(plan)
             if share is None:

@@ -94,7 +94,8 @@ class AgentState:
     def prepared(self, planned: int, due_by_second: list[int], routes: str = "") -> list[Output]:
         """Report that the share is planned and the lanes are warm.
 
-        `planned` is the number of requests of the share, `due_by_second` their number in each second.
+        `planned` is the number of requests of the share, `due_by_second` their number in each second, and `routes` the
+        digest of the names of all routes.
         """
         if self.phase is not AgentPhase.PREPARING:
             return []
@@ -103,14 +104,14 @@ class AgentState:
         return [Send(ready)]
 
     def failed(self, why: str, hint: str = "", code: int = 2) -> list[Output]:
-        """Report that the share cannot be sent, or that the run failed."""
+        """Report that the share cannot be sent, or that the run failed, unless the agent has already ended."""
         if self.phase in (AgentPhase.ENDED, AgentPhase.GONE):
             return []
         self.phase = AgentPhase.ENDED
         return [Send(Refusal(why=why, hint=hint, code=code))]
 
     def reported(self, report: Report | Opened) -> list[Output]:
-        """Send the facts of the start, or the counts of another second, to the coordinator.
+        """Send the facts of the start, or the counts of a second, to the coordinator.
 
         Nothing is sent when the share is not running or the connection has ended.
         """
@@ -118,7 +119,7 @@ class AgentState:
         return [Send(report)] if running and self.is_connected else []
 
     def ended(self, end: End) -> list[Output]:
-        """Report that the run has ended and its folder is complete."""
+        """Report that the run has ended and its folder is complete. Without a connection, the agent leaves instead."""
         if self.phase not in (AgentPhase.STARTED, AgentPhase.ENDING):
             return []
         self.phase, self.end = AgentPhase.ENDED, end

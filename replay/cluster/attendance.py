@@ -46,10 +46,10 @@ class Attendance:
         came = sum(seat.hello is not None for seat in self._state.seats)
         if self._state.how_to_join and came < len(self._state.seats):
             count = f"{came} of {len(self._state.seats)} agents have connected"
-            self._say(f"{count}; start the others by `{self._state.how_to_join}`")
+            self._say(f"{count}; start each missing agent by `{self._state.how_to_join}`")
 
     def never_came(self) -> list[Failed]:
-        """Return a failure for each agent whose process ended before the agent connected."""
+        """Report agents whose processes ended before they connected, once each, and return a failure for each."""
         if self._state.phase is not Phase.GATHERING:
             return []
         came = {seat.hello.order for seat in self._state.seats if seat.hello is not None}
@@ -63,7 +63,7 @@ class Attendance:
         return failures
 
     def _last_line(self, order: str) -> str:
-        """Return the last line that an agent printed, cut to LOG_CHARS_MAX."""
+        """Return the last line that an agent printed, cut to LOG_CHARS_MAX, or `it printed nothing`."""
         log = self._folder / f"agent-{order}.log"
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         return lines[-1][:LOG_CHARS_MAX] if lines else "it printed nothing"

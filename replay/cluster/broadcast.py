@@ -1,7 +1,7 @@
 """What the coordinator observes during a run: the watched figures, and each second of the whole run for the sinks.
 
-Agents take no part in either. Sinks (`--sink`, `--live`, `--notify`) receive seconds that are summed from the
-agents' reports. Figures from the target's side are sampled only on the coordinator's machine.
+Sinks (`--sink`, `--live`, `--notify`) run only here, and receive seconds that are summed from the agents' reports.
+Figures from the target's side are sampled only on the coordinator's machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .whole_seconds import WholeSeconds
 
 
 class Broadcast:
-    """The sinks and the watched figures of one run over agents. It never fails and never delays the run."""
+    """The sinks and the watched figures of one run over agents. A slow or failing sink does not affect the run."""
 
     def __init__(self, scenario: Scenario, sinks: Sequence[Sink | str] = ()) -> None:
         self._threads = SinkThreads(make_sinks(sinks))
@@ -64,7 +64,7 @@ class Broadcast:
         self._threads.start(whole_started(started, agents, self._start, self._scenario))
 
     def reported(self, agent: int, name: str, report: Report) -> None:
-        """Add an agent's report to the seconds of the whole run."""
+        """Add an agent's report to the seconds of the whole run, if there are sinks."""
         if not len(self._threads):
             return
         self._seconds.add(agent, report)
@@ -91,7 +91,7 @@ class Broadcast:
         return (now_ns - self._start.monotonic_ns) / SECOND_NS if self._start.monotonic_ns else -1.0
 
     def _pass_on(self, elapsed_s: float, expected: Collection[int]) -> bool:
-        """Pass the next second to the sinks, if it is complete."""
+        """Pass the next second to the sinks, if it is complete, and return whether it was passed."""
         watched = self._samples.get(self._seconds.next, {})
         found = self._seconds.take(elapsed_s, expected, watched, self._events)
         if found is None:
@@ -138,7 +138,7 @@ class Broadcast:
 def whole_started(started: Started, agents: int, start: ClockPair, saved: Mapping[str, Any]) -> Started:
     """Return the facts of the start of the whole run, from those of one agent and the coordinator's scenario.
 
-    Connections, threads and lanes are multiplied by the number of agents.
+    Lanes are multiplied by the number of agents, and so are connections and threads if they are numbers.
     """
     replace = msgspec.structs.replace
     scenario = dict(saved)

@@ -76,7 +76,8 @@ class PeerClock:
 
     When the clock is set, all earlier exchanges become invalid.
 
-    `is_same` states that the agent reads the coordinator's own clock. One exchange that contradicts it makes it False.
+    `is_same` states that the agent reads the coordinator's own clock. An exchange that contradicts this sets it to
+    False.
     """
 
     def __init__(self, *, is_same: bool = False) -> None:
@@ -90,7 +91,10 @@ class PeerClock:
         self._near_start: list[Sample] = []
 
     def add(self, sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> None:
-        """Add the four timestamps of an exchange, and detect whether the clock was set since the last one."""
+        """Add the four timestamps of an exchange, and detect whether the clock was set since the last one.
+
+        Timestamps that contradict each other are only counted.
+        """
         found = sample(sent_ns, came_ns, left_ns, returned_ns)
         if found is None:
             self.contradictions += 1
@@ -155,8 +159,8 @@ class PeerClock:
     def drift(self) -> tuple[float, int]:
         """Return the drift in ppm and the change of the offset in ns since the reference, or since the clock was set.
 
-        Both are 0 if too little time has passed, if the change is within the error, or if the agent reads the
-        coordinator's own clock.
+        Both are 0 if there is no reference yet, if too little time has passed, if the change is within the error, or if
+        the agent reads the coordinator's own clock.
         """
         if self.is_same or self.first is None or not self.samples:
             return 0.0, 0
@@ -175,7 +179,7 @@ class PeerClock:
 def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
     """Return the slowest and the fastest drift (ppm) that are compatible with every pair of exchanges.
 
-    If no drift is, they are -DRIFT_MAX_PPM and DRIFT_MAX_PPM.
+    If there is no such drift, they are -DRIFT_MAX_PPM and DRIFT_MAX_PPM.
     """
     slowest, fastest = -float(DRIFT_MAX_PPM), float(DRIFT_MAX_PPM)
     for before, after in itertools.combinations(samples, 2):

@@ -38,7 +38,7 @@ ANY_NAME = "any"
 
 
 def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: Sequence[str | None]) -> None:
-    """Raise UsageError for options that contradict each other, or that would leave the connection unsecured."""
+    """Raise UsageError if options contradict each other, give no coordinator, or leave the connection unsecured."""
     if stdio and connect is not None:
         raise UsageError("--stdio and --connect cannot be combined", hint="give only one")
     if stdio:
@@ -64,7 +64,8 @@ async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str,
     """Serve one run, and return the exit code.
 
     `connect` is HOST:PORT, or None for standard input and output. `name` is the name that the coordinator's certificate
-    must have: the host if it is empty, any name for ANY_NAME.
+    must have: the host if it is empty, any name for ANY_NAME. Raises TargetError if the coordinator cannot be reached,
+    otherwise the errors of `Agent.run`.
     """
     stream = _standard_streams() if connect is None else await _connected(connect, tls, name)
     return await Agent(Connection(stream), options).run()
@@ -96,8 +97,8 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
         why = error.__cause__ or error
         raise TargetError(
             f"the TLS handshake with the coordinator at {place} failed: {why}",
-            hint="check that it still runs, --ca, --cert and --key here, and --cluster-ca, --cluster-cert and"
-            " --cluster-key there",
+            hint="check whether it still runs; check --ca, --cert and --key here, and --cluster-ca, --cluster-cert"
+            " and --cluster-key there",
         ) from None
     return secured
 
@@ -113,7 +114,9 @@ async def _reached(place: str, limit_s: float) -> trio.SocketStream:
             except OSError as error:
                 failure = reason_of(error)
                 await trio.sleep(RETRY_S)
-    raise TargetError(f"no coordinator at {place}: {failure}", hint="check --connect")
+    raise TargetError(
+        f"no coordinator at {place}: {failure}", hint="check --connect, and whether the coordinator runs"
+    )
 
 
 def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
@@ -126,7 +129,7 @@ def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
 def server_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
     """Return the TLS context of a coordinator, which refuses agents without a certificate of `ca`."""
     # This call checks the files first, because its exceptions contain the name of the file that is wrong. Its hints
-    # list the flags of an agent.
+    # list an agent's flags, so they get the coordinator's prefix.
     try:
         python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
     except InputError as error:

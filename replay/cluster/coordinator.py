@@ -135,13 +135,13 @@ class Coordinator:
             self._fail(str(error), error.hint, int(error.exit_code))
 
     async def _accept(self, connection: Connection) -> None:
-        """Serve one connection, from the challenge to its end."""
+        """Serve one connection, from the challenge to its end; refuse a peer that is no agent of this run."""
         try:
             hello = await receive_hello(connection, self._transport.token)
         except Broken as error:
             # If the coordinator started the agents' processes, `Attendance` reports those that have ended.
             if not (isinstance(error, Ended) and self._transport.started):
-                self._say(f"a connection was refused: {error}")
+                self._say(f"a connection was not accepted: {error}")
             await connection.close()
             return
         agent, outputs = self.state.joined(hello, time.monotonic_ns())
@@ -157,7 +157,7 @@ class Coordinator:
         await self._serve_agent(agent, connection, self._with_proof(outputs, hello.nonce))
 
     def _refused_agent(self, refusal: Refusal) -> None:
-        """End the run if an agent is refused before all have connected, because it would be refused again."""
+        """End the run if an agent is refused before the run is planned, because it would be refused again."""
         if self.state.phase is Phase.GATHERING:
             self._fail(f"an agent was refused: {refusal.why}", refusal.hint, 2)
 
@@ -213,7 +213,7 @@ class Coordinator:
                 left_s = left_ns / 1e9
                 self._broadcast.begin(output.instant_ns, self._wall_ns)
                 self._nursery.start_soon(self._broadcast.sample)
-                self._say(f"all {len(self.state.seats)} agents are ready; they start in {left_s:.1f} s")
+                self._say(f"all agents are ready; they start in {left_s:.1f} s")
                 for seat in self.state.seats:
                     if seat.ready is not None and not seat.ready.planned:
                         self._say(f"{seat.name} has nothing to send: its share of the requests is empty")
@@ -253,7 +253,10 @@ class Coordinator:
             self._broadcast.tick(time.monotonic_ns(), expected)
 
     def _await_instant(self) -> None:
-        """Convert the start time to CLOCK_MONOTONIC again, because the wall clock may be set while the run waits."""
+        """Convert the start time to CLOCK_MONOTONIC again, because the wall clock may be set while the run waits.
+
+        When all agents are ready, print once when the first request is due.
+        """
         at_ns = self._order.start_at_ns
         if at_ns is None:
             return

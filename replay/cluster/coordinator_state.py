@@ -83,7 +83,7 @@ class Seat:
     lost_ran_ns: int = 0
     lost_why: str = ""
     gone_ns: int | None = None
-    """When the agent was known to have ended; None if it may have sent after it was lost."""
+    """When the agent was known to have ended; None if it may still send."""
 
     @property
     def is_settled(self) -> bool:
@@ -146,7 +146,7 @@ class CoordinatorState:
     def _why_refused(self, hello: Hello) -> tuple[str, str]:
         """Return why an agent is refused, and a hint; both are empty if it is accepted."""
         if self.phase is not Phase.GATHERING or all(seat.hello is not None for seat in self.seats):
-            why = f"all {len(self.seats)} agents of the run have connected, and no share is given twice"
+            why = f"the run accepts no more agents: all {len(self.seats)} have connected, or it has failed"
             return why, "start only as many agents as the run has"
         hint = "install the same version of replay on every machine"
         if hello.version != self.version:
@@ -187,7 +187,7 @@ class CoordinatorState:
         return []
 
     def _attend(self, now_ns: int) -> None:
-        """Record that this process is running, and the length of a pause that has just ended."""
+        """Record that this process is running and, during the run, the length of a pause that has just ended."""
         pause_ns = self._own_time.pause_until(now_ns)
         if pause_ns and self.phase is Phase.RUNNING:
             self.pauses_ns.append(pause_ns)
@@ -210,11 +210,14 @@ class CoordinatorState:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether every agent is ready, and the run waits for its start time."""
+        """Whether every agent is ready, and the start is not ordered yet."""
         return self.phase is Phase.PREPARING and all(seat.ready is not None for seat in self.seats)
 
     def _all_ready(self, now_ns: int) -> list[Output]:
-        """Order the start once all agents are ready, or LEAD_NS before the start time if one is given."""
+        """Order the start once all agents are ready, or LEAD_NS before the start time if one is given.
+
+        The run fails if the shares do not fit together, the start time is too near, or an agent is silent.
+        """
         if not self.is_waiting:
             return []
         if why := self._why_apart():
@@ -258,7 +261,7 @@ class CoordinatorState:
         for seat in others:
             assert first.ready is not None and seat.ready is not None
             if seat.ready.routes != first.ready.routes:
-                return f"{first.name} and {seat.name} found different routes, or partitions of the target's topics"
+                return f"{first.name} and {seat.name} found different routes or partitions of topics"
         return ""
 
     def _reported(self, seat: Seat, report: Report, now_ns: int) -> list[Output]:
@@ -292,8 +295,9 @@ class CoordinatorState:
         return [] if seat.end is not None else self.lost(agent, why, now_ns)
 
     def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
-        """Record an agent as lost; before the start, the run fails.
+        """Record an agent as lost.
 
+        Before the start, the run then fails. During the run, it ends for all agents if `on_lost` is "stop".
         `is_gone` means that the agent certainly sends nothing more.
         """
         seat = self.seats[agent]
@@ -336,7 +340,7 @@ class CoordinatorState:
         ]
 
     def _settled(self, now_ns: int) -> list[Output]:
-        """Return `Over` once each agent has ended, or has been lost for long enough to have ended by itself."""
+        """Return `Over` once each agent has ended, or is lost and can no longer send its last counts."""
         if self.phase is not Phase.RUNNING:
             return []
         for seat in self.seats:
@@ -350,7 +354,7 @@ class CoordinatorState:
         return seat.is_connected and self._own_time.ran_ns(now_ns) < seat.lost_ran_ns + LEAVE_NS
 
     def tick(self, now_ns: int) -> list[Output]:
-        """Check the time limits. Call it at least every PROBE_NS."""
+        """Send probes, check the time limits, and order the start when it is due. Call it at least every PROBE_NS."""
         outputs: list[Output] = []
         self._attend(now_ns)
         if self.phase is Phase.GATHERING and self._own_time.ran_ns(now_ns) > self._since_ran_ns + JOIN_NS:
@@ -396,7 +400,10 @@ class CoordinatorState:
         return self.seats[agent].clock.estimate(now_ns)
 
     def clock_at_start(self, seat: Seat) -> AgentClock:
-        """Return an agent's clock at the start of the run, as exactly as it is known after the run."""
+        """Return an agent's clock at the start of the run, as exactly as it is known after the run.
+
+        It has the default values if the start was not ordered.
+        """
         if seat.start is None:
             return AgentClock()
         used = seat.clock.settled(Estimate(seat.start.offset_ns, seat.start.bound_ns), seat.start.instant_ns)

@@ -24,8 +24,9 @@ from .messages import Hello
 def lanes_of_each(schedules: Sequence[Schedule], scenario: Scenario, hellos: Sequence[Hello]) -> int:
     """Return the number of lanes of each agent.
 
-    It is one if an agent must use the portable engine, or if no target can have more lanes. Otherwise it is `-t` if
-    given, or what the plan's peak needs: at least one, at most the cores of the smallest machine minus one.
+    It is one if the scenario selects the portable engine, an agent can run no other, or no target can have more lanes.
+    Otherwise it is `-t` if given, or what the plan's peak needs: at least one, at most the cores of the smallest
+    machine minus one.
     """
     if scenario.engine == "portable" or any(hello.engine != "native" for hello in hellos):
         return 1

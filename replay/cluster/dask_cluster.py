@@ -28,7 +28,8 @@ TIMEOUT_S = 20.0
 def make_dask(url: str, identity: Identity) -> Transport:
     """Connect to the cluster of a Dask scheduler.
 
-    Raises UsageError if the cluster may not be used, TargetError if it cannot be reached.
+    Raises UsageError if the cluster may not be used, or Dask or certificates are missing, TargetError if it cannot be
+    reached or has no workers.
     """
     scheme, _, place = url.partition("://")
     host, port = parse_place(place, "connect to")
@@ -80,7 +81,7 @@ class Dask(Listening):
         return ""
 
     async def begin(self, token_file: Path, folder: Path) -> None:
-        """Start an agent beside each worker, in a thread, because Dask's client blocks."""
+        """Start an agent beside each worker, then close Dask's client. Both are done in threads, because they block."""
         try:
             await trio.to_thread.run_sync(self._start_all, abandon_on_cancel=True)
         finally:

@@ -1,8 +1,8 @@
 """The ending of a merged run.
 
 The ending decides the exit code, so it describes the run as a whole. It is `interrupted` (130) only if the
-coordinator was interrupted. An agent that was ended by a signal is treated as lost: the run continues without it,
-or the coordinator stops the other agents and the run has failed (1).
+coordinator was interrupted. An agent that was ended by a signal is treated as if it were lost: the run continues
+without it, or the coordinator stops the other agents and the run has failed (1).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Cause(NamedTuple):
     """The reason why the coordinator ended a run early.
 
     `interrupted`: the coordinator received a signal. `stopped`: an agent was lost or ended early. `none`: the
-    coordinator did not end the run early. `not_known`: the coordinator died.
+    coordinator did not end the run early. `not_known`: the folders are merged without a coordinator.
     """
 
     how: Literal["none", "interrupted", "stopped", "not_known"]
@@ -59,7 +59,7 @@ def ending_of(parts: Sequence[Part], lost: Iterable[int], cause: Cause) -> Endin
 
 
 def _detail(of: Sequence[Part], left: Sequence[Part]) -> str:
-    """Return why some agents ended; agents are not listed if all ended for the same reason."""
+    """Return why some agents ended, without their names if all agents ended for the same reason."""
     details = {part.document.ending.detail for part in left}
     if len(details) == 1:
         return details.pop()

@@ -22,7 +22,7 @@ class Ended(Broken):
 
 
 class Connection:
-    """One end of a connection. One task may send while another one receives.
+    """One end of a connection. Any number of tasks may send while one receives.
 
     `sent_bytes` and `received_bytes` are totals, including the length prefixes.
     """
@@ -54,7 +54,7 @@ class Connection:
             return None
         (length,) = _LENGTH.unpack(self._buffer[: _LENGTH.size])
         if length > FRAME_BYTES_MAX:
-            raise Broken(f"a message of {length:,} bytes was announced")
+            raise Broken(f"a message of {length:,} bytes is too large to receive")
         if not await self._filled(_LENGTH.size + length):
             return None
         data = bytes(self._buffer[_LENGTH.size : _LENGTH.size + length])

@@ -60,8 +60,8 @@ class Gathering:
     async def folders(self) -> list[Path | None]:
         """Return the path of each agent's run folder, and fetch those that are on other machines.
 
-        The path is None if the folder was not received, or is not that of the agent's share.
-        Raises EngineError if that takes longer than FETCH_S.
+        The path is None if the folder was not received, or is not that of the agent's share. Raises EngineError if
+        fetching takes longer than FETCH_S.
         """
         with trio.move_on_after(FETCH_S):
             return [await self._folder_of(seat) for seat in self._state.seats]

@@ -1,7 +1,7 @@
 """The authentication of coordinator and agent.
 
-With TLS both sides show certificates. On loopback both prove that they know the same token, which is in a file
-that only its owner can read. Each side answers the other's random nonce with a keyed hash, so the token is never
+With TLS both sides show certificates. On loopback without TLS both prove that they know the same token, which is in a
+file that only its owner can read. Each side answers the other's random nonce with a keyed hash, so the token is never
 sent. Over standard input and output neither is needed, because ssh authenticates both sides.
 """
 
@@ -145,7 +145,8 @@ async def _first(connection: Connection, kind: type[First]) -> First:
 async def receive_hello(connection: Connection, token: bytes) -> Hello:
     """Challenge a new connection, and return the agent's description of itself.
 
-    Raises Broken if the peer is not an agent of this run or sends nothing within HANDSHAKE_S, Ended if it disconnects.
+    Raises Broken if the peer is not an agent of this run, uses another version of the protocol, or sends no message
+    within HANDSHAKE_S, Ended if it disconnects.
     """
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))
@@ -153,14 +154,16 @@ async def receive_hello(connection: Connection, token: bytes) -> Hello:
     with trio.move_on_after(HANDSHAKE_S) as limit:
         message = await connection.receive()
     if limit.cancelled_caught:
-        raise Broken(f"it sent nothing within {HANDSHAKE_S:g} s")
+        raise Broken(f"it sent no message within {HANDSHAKE_S:g} s")
     if message is None:
         raise Ended("it disconnected before it introduced itself")
     if not isinstance(message, Hello):
         raise Broken("it is not an agent")
     if message.protocol != PROTOCOL:
         await connection.send(Refusal(why=f"its protocol is version {message.protocol}, not {PROTOCOL}"))
-        raise Broken(f"an agent on {message.host} uses version {message.protocol} of the protocol")
+        raise Broken(
+            f"an agent on {message.host} uses version {message.protocol} of the protocol, not {PROTOCOL}"
+        )
     if not hmac.compare_digest(message.proof, proof(token, "agent", nonce)):
         await connection.send(
             Refusal(why="it does not know the token", hint="give the --token-file of this run")

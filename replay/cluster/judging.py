@@ -1,4 +1,4 @@
-"""The verdict on a merged run, which is at best that of its worst agent."""
+"""The verdict on a merged run, from the findings about the whole run and about each agent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
 def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Loss]) -> RunDocument:
     """Return the document with the verdict on the whole run.
 
-    The verdict is at best that of the worst agent, and not VALID if a share was not sent completely.
+    Besides the findings about the run and its agents, it depends on lost agents, on agents that ended early, and on the
+    errors of their clocks.
     """
     reasons = [
         *_loss_reasons(document, losses),
@@ -37,7 +38,7 @@ def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Los
 
 
 def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]:
-    """Return the findings about agents that were lost."""
+    """Return one finding about all lost agents, or none."""
     if not losses:
         return []
     missing = sum(loss.unsent + loss.unknown for loss in losses)
@@ -82,9 +83,9 @@ def _less(document: RunDocument, missing: int, at_most: str = "") -> str:
 
 
 def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """Return the findings about agents that ended early while the run continued.
+    """Return one finding about all agents that ended early while the run continued, or none.
 
-    If the whole run ended early, its ending has the reason, and there are no such findings.
+    If the whole run ended early, its ending has the reason, and there is no such finding.
     """
     gone = {loss.agent for loss in losses}
     early = [part for part in parts if part.share.agent not in gone and part.document.ending.how != "whole"]
@@ -113,7 +114,7 @@ def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
     """
     gone = {loss.agent for loss in losses}
     wrong = [
-        f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
+        f"{part.name} planned {part.planned:,} requests, but its share has {part.share.planned:,}"
         for part in parts
         if part.document.ending.how == "whole" and part.share.agent not in gone
         if part.share.planned and part.planned != part.share.planned
@@ -176,7 +177,7 @@ def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
     """Combine the findings about the whole run with those about each agent.
 
     A finding about an agent replaces a finding about the whole run that has the same code and no worse verdict,
-    because it is more specific.
+    because it is more specific. With one agent there are only the findings about the whole run.
     """
     if len(parts) == 1:
         return list(whole.reasons)

@@ -118,7 +118,7 @@ def manifest(job: Job, run: Sequence[str], scenario: Scenario) -> str:
         f"# Pod 0 plans and merges, pods 1 to {job.agents} send. Before `kubectl apply`:\n"
         f"#   a volume claim {job.name}-data with the scenario and the trace, mounted at {DATA}\n"
         f"#   kubectl create secret generic {job.name}-tls --from-file=ca.pem --from-file=cert.pem --from-file=key.pem\n"
-        f"#     (the certificate names {job.name}-0.{job.name})\n"
+        f"#     (the certificate must name the host {job.name}-0.{job.name})\n"
         "# The result is in the claim, in runs/.\n"
     )
     return head + "\n---\n".join(json.dumps(one, indent=2) for one in (service, indexed)) + "\n"

@@ -35,7 +35,10 @@ class Listening(Transport):
         return f"replay agent --connect {place_text(self.host, self.port)} {self._ways}"
 
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
-        """Listen for agents and serve their connections, until cancelled (see `Transport`)."""
+        """Listen for agents and serve their connections, until cancelled (see `Transport`).
+
+        Raises OutputError if the address cannot be listened on, and the errors of `server_context`.
+        """
         given = self._identity
         context = server_context(given.ca, given.cert, given.key) if given.is_given else None
         token_file = folder / "token"
@@ -70,7 +73,7 @@ def check_secured(host: str, identity: Identity) -> None:
 
 
 def parse_listening(text: str, identity: Identity) -> Listening:
-    """Parse `HOST:PORT,agents=N`. Raises UsageError for any other text."""
+    """Parse `HOST:PORT,agents=N`. Raises UsageError for any other text, or if the connections would be unsecured."""
     place, comma, rest = text.partition(",")
     name, _, count = rest.partition("=")
     if not comma or name != "agents" or not count.isdigit() or not 1 <= int(count) <= AGENTS_MAX:

@@ -1,7 +1,7 @@
 """Requests of the plan that no lane counted: those of lost agents, and those of agents that ended early.
 
 A lane counts only requests that were due while it ran, and each agent ends at a different time. The accounts of
-the whole run cover the whole plan, so the rest of every share is added to them, with a reason.
+the whole run cover the whole plan, so these requests are added to them, with a reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ class Loss(NamedTuple):
 
 
 def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Return every lost agent with what happened to its share."""
+    """Return every lost agent, with the requests of its share that were not sent or may have been sent.
+
+    Raises InputError as `_absent` does.
+    """
     reported = {one.agent: one for one in lost}
     losses = []
     for share in idle:
@@ -57,7 +60,7 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
     """Return the lost agents without a folder and without reports.
 
     All requests of their shares are unknown. The first of these agents gets all of them, because only their sum
-    is known.
+    is known. Raises InputError if the sum is not known, or is negative.
     """
     share = parts[0].share
     shares = [*(part.share for part in parts), *idle]
@@ -68,7 +71,7 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
     names = ", ".join(f"agent {agent}" for agent in absent)
     if share.planned_whole is None:
         raise InputError(
-            f"of {share.agents} agents, no folder of {names} was given, and the number of requests is not known",
+            f"no folder of {names} was given, and the number of requests of all {share.agents} agents is not known",
             hint="give the folders of all agents",
         )
     with_folder = {own.agent for own in shares}
@@ -95,7 +98,7 @@ class Rest(NamedTuple):
 
 
 def rests_of(parts: Sequence[Part], losses: Sequence[Loss]) -> dict[int, Rest]:
-    """Return the rest of each agent's share, by the agent's number. Both reasons are always listed."""
+    """Return the `Rest` of each share, by the agent's number. Its `unsent` always has both reasons."""
     rests = {loss.agent: Rest({AGENT_LOST: loss.unsent, ENDED_EARLY: 0}, loss.unknown) for loss in losses}
     for part in parts:
         if part.share.agent not in rests:
@@ -104,13 +107,13 @@ def rests_of(parts: Sequence[Part], losses: Sequence[Loss]) -> dict[int, Rest]:
 
 
 def cut_off(part: Part) -> int:
-    """Return the number of requests of a share that were not due yet when its agent's run ended early."""
+    """Return the number of requests of a share that were not due yet when its run ended; 0 if it did not end early."""
     if part.document.ending.how == "whole":
         return 0
     return max(part.share.planned - part.planned, 0)
 
 
 def sum_of(rests: Sequence[Rest]) -> Rest:
-    """Return the sum of the rests of all shares."""
+    """Add up the `Rest` of all shares."""
     unsent = {reason: sum(rest.unsent[reason] for rest in rests) for reason in (AGENT_LOST, ENDED_EARLY)}
     return Rest(unsent, sum(rest.unknown for rest in rests))

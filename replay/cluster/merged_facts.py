@@ -1,4 +1,4 @@
-"""Combines what agents report besides counts: endings, machines, names, responses, and notes."""
+"""Combines what agents report besides counts: their use of machines, Kafka, names, responses, and notes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Observed(NamedTuple):
     """What the coordinator observed itself.
 
     `scenario` is its scenario as a run folder keeps it (empty: not known). `samples` are those of the watched
-    figures by the number of the second (from 1), and `watches` describe these figures. `notes` list what sinks
-    lost.
+    figures by the number of the second (from 1), and `watches` describe these figures. `notes` report losses of
+    sinks and pauses of the coordinator.
     """
 
     scenario: dict[str, Any]
@@ -78,7 +78,7 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 
 def _longest(delays: Iterable[RunDelay | None]) -> RunDelay | None:
-    """Return the delay of the agent that waited longest for a CPU."""
+    """Return the delay of the agent that waited for a CPU for the largest share of its time; None if none is known."""
     return max(_known(delays), key=lambda delay: delay.share, default=None)
 
 

@@ -125,7 +125,7 @@ def _lines(part: Part, problems: list[str]) -> Iterator[_Line]:
 
 
 def _closed(opened: dict[tuple[str, int], _Sum], figures: Figures, before_s: float) -> Iterator[bytes]:
-    """Remove and yield the lines that ended before this time."""
+    """Remove and yield the lines that ended before this time, and add their percentiles to `figures`."""
     done = sorted(
         ((one.end_s, key) for key, one in opened.items() if one.end_s < before_s), key=lambda pair: pair
     )
@@ -170,8 +170,8 @@ def sum_of_rows(
 ) -> Second:  # fmt: skip
     """Return one row of the whole run from the rows of each agent.
 
-    `watched` are the coordinator's own samples. Both ends are rounded before the length is computed, so that the
-    row ends where the next one begins.
+    `watched` are the coordinator's own samples; without them, those of the agents are used. Both ends are rounded
+    before the length is computed, so that the row ends where the next one begins.
     """
     start_s, end_s = round(start_s, 3), round(end_s, 3)
     rows = [row for own in of_agents for row in own]

@@ -50,7 +50,7 @@ def merge_runs(
 ) -> RunDocument:
     """Merge the run folders of agents into the new run folder `out`, and return its run.json.
 
-    `lost` are agents that died or went silent, with or without folders. `wall_ns` is when the first request was
+    `lost` are agents that were lost, or whose results were not received. `wall_ns` is when the first request was
     due, in ns since the epoch by the coordinator's clock; without it, the time of an agent is used. `cause` is
     the reason why the coordinator ended the run early, `observed` are its own observations. A folder that was
     left by a killed agent is completed first.
@@ -104,7 +104,10 @@ def _merged(
 
 
 def _lanes(parts: Sequence[Part], missing: Sequence[LostAgent], start_ns: int) -> list[LaneMetrics]:
-    """Return the lanes of all agents, target by target."""
+    """Return the lanes of all agents, target by target.
+
+    An agent without a folder has one lane for the first target, made from its reports.
+    """
     lanes = []
     for target in range(max(len(parts[0].started.targets), 1)):
         for part in parts:
@@ -191,10 +194,8 @@ def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
     notes = []
     for one in missing:
         why = found.unread.get(one.agent, "it was not received")
-        words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those that it "
-        notes.append(
-            Note("REPORTS_ONLY", words + "reported; it has no samples and no seconds in the timeline")
-        )
+        words = f"the folder of {agent_name(one.agent, one.host)} is missing or damaged ({why}): the agent has the "
+        notes.append(Note("REPORTS_ONLY", words + "counts of its reports, but no samples and no timeline"))
     return notes
 
 

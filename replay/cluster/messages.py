@@ -55,8 +55,8 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Describes the agent and its machine.
 
     `kernels` is the digest of its kernels' sources. `order` identifies the agent among those that the coordinator
-    starts; it is empty for agents that are started elsewhere.
-    `clock` is the identity of its clock (empty if it is not known).
+    starts; it is empty for agents that are started elsewhere. `clock` is the identity of its clock (empty if it is not
+    known).
     """
 
     protocol: int = PROTOCOL
@@ -142,7 +142,7 @@ class Plan(Message, frozen=True, kw_only=True, tag="plan"):
 
 
 class Want(Message, frozen=True, kw_only=True, tag="want"):
-    """Requests a file of the trace, starting at this offset."""
+    """Requests the piece of a file of the trace that begins at this offset."""
 
     file: str
     offset: int
@@ -201,7 +201,8 @@ class Opened(Message, frozen=True, kw_only=True, tag="opened"):
 class Counts(msgspec.Struct, frozen=True):
     """The counters of a histogram that grew, and their increments.
 
-    `at` are the counters' indices, `counts` the increments. `since_s` is the time since the start of the run.
+    `at` are the counters' indices (int32), `counts` the increments (uint64), both little-endian. `since_s` is the time
+    from the start of the run to the start of the interval, which is `length_s` long.
     """
 
     tag: str
@@ -214,8 +215,8 @@ class Counts(msgspec.Struct, frozen=True):
 class Report(Message, frozen=True, kw_only=True, tag="report"):
     """Reports the counts of an agent up to `at_s` of the run.
 
-    `totals` count since the start, so that a report replaces every earlier one. Everything else covers only this
-    second. `events` are (seconds since the start, kind, text).
+    `totals` count since the start, so that they replace those of every earlier report. Everything else covers only
+    this second. `events` are (seconds since the start, kind, text).
     """
 
     epoch: str
@@ -248,7 +249,7 @@ class End(Message, frozen=True, kw_only=True, tag="end"):
 
 
 class Fetch(Message, frozen=True, kw_only=True, tag="fetch"):
-    """Requests a file of the agent's run folder, starting at this offset."""
+    """Requests the piece of a file of the agent's run folder that begins at this offset."""
 
     file: str
     offset: int

@@ -33,7 +33,7 @@ class Order:
 
 
 class Orders:
-    """Divides an order into the plans of the agents, and sends them its trace."""
+    """Divides an order into the plans of the agents, and reads the pieces of its trace that they request."""
 
     def __init__(self, order: Order, run_id: str, say: Callable[[str], None]) -> None:
         self._order, self._run_id, self._say = order, run_id, say
@@ -41,7 +41,10 @@ class Orders:
         self._lanes = 1
 
     async def plans(self, state: CoordinatorState) -> list[Plan]:
-        """Return the plan of each agent. Raises UsageError if the scenario needs something that agents cannot get."""
+        """Return the plan of each agent.
+
+        Raises UsageError or InputError if the scenario needs something that agents cannot get.
+        """
         order, agents = self._order, len(state.seats)
         hellos = [seat.hello for seat in state.seats if seat.hello is not None]
         length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)

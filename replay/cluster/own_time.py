@@ -9,7 +9,7 @@ from __future__ import annotations
 from .protocol import PROBE_NS
 
 PAUSE_NS = 2 * PROBE_NS
-"""Both sides run code several times per PROBE_NS. A gap of this length means that the process did not run."""
+"""Both sides run code several times per PROBE_NS. A gap longer than this means that the process did not run."""
 
 
 class OwnTime:

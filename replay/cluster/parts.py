@@ -97,7 +97,10 @@ def lanes_by_target(started: Started, share: Share) -> list[int]:
 
 
 def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
-    """Return a lane with shifted timestamps. Arrays without timestamps are shared with the file."""
+    """Return a lane with shifted timestamps, and with settled counters if it was `killed` (`accounts.settled`).
+
+    Arrays without timestamps are shared with the file.
+    """
     counters = np.array(metrics.counters, np.int64)
     counters = settled(counters) if killed else counters
     for name in _INSTANTS:
@@ -216,7 +219,7 @@ def _check_same(one: Part, other: Part) -> None:
     ):
         if of(one) != of(other):
             raise InputError(
-                f"{one.folder.path} and {other.folder.path} are not parts of one run: the {what} differs "
+                f"{one.folder.path} and {other.folder.path} are not parts of one run: they differ in the {what} "
                 f"({_short(of(one))} and {_short(of(other))})",
                 hint="give the folders of one run only",
             )

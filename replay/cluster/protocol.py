@@ -14,7 +14,7 @@ These rules hold, whatever is lost or delayed:
 - **An agent without a coordinator stops by itself.** It drains after ORPHANED_NS of silence, or at once if the
   connection ends. So the number of requests that it may have sent after its last report is bounded.
 - **Reports replace each other.** Each has the totals since the start, so a lost or repeated report does not change
-  them. Its histograms, events and counts by route are missing, because they cover only one second.
+  them. Histograms, events and counts by route cover only one second, so those of a lost report are missing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ Including the time between two probes, it is reported within 2 s.
 """
 
 PATIENCE_NS = 15_000 * MS
-"""An agent that is silent for this long before the start is lost: it may plan and compile, and cannot have sent."""
+"""An agent that is silent for this long before the start is lost.
+
+The limit is longer than LOST_NS, because an agent that plans or compiles may be silent, and has sent nothing yet.
+"""
 
 ORPHANED_NS = 2_500 * MS
 """An agent that does not hear from its coordinator for this long during a run stops cleanly."""
@@ -92,7 +95,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Action of the agent: exit, because the run is over for this agent. `why` is empty if it went as planned."""
+    """Action of the agent: exit, because the run is over for this agent. `why` is empty if the run went as planned."""
 
     why: str = ""
 

@@ -31,9 +31,10 @@ _NOT_OF_TARGET = ("unsent_own", *(reason.counter for reason in UNSENT_REASONS if
 
 
 def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
-    """Return one lane with everything that a lost agent reported, except its samples, which are lost.
+    """Return one lane with everything that a lost agent reported.
 
-    Reports may lack the newest values of histograms by route, which are not reported every second.
+    It has no samples, because they are not reported. Reports may lack the newest values of histograms by route, which
+    are not reported every second.
     """
     with tempfile.TemporaryDirectory(prefix="replay-") as area:
         metrics = lane_metrics.create(Path(area) / "0.lane", len(started.routes), _arena_bytes(lost), rules)

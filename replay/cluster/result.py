@@ -26,7 +26,7 @@ AGENTS = "agents"
 def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
     """Merge the run into the new folder `out`, and move the agents' own folders into it.
 
-    Raises EngineError if no agent's results were received.
+    Raises EngineError if no agent's results were received, otherwise the errors of `merge_runs`.
     """
     for number, folder in enumerate(gathered.folders):
         if folder is not None:
@@ -105,14 +105,14 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
 
 
 def _since_start_s(seat: Seat, gathered: Gathered) -> float | None:
-    """Return when an agent was lost; None if only its results were lost."""
+    """Return when an agent was lost, in seconds since the start; None if only its results were lost."""
     return None if seat.lost_ns is None else round((seat.lost_ns - gathered.instant_ns) / 1e9, 3)
 
 
 def _unknown(seat: Seat, gathered: Gathered) -> int:
     """Return the number of requests that may have been sent after the last report.
 
-    An agent that ended normally has reported its final counts.
+    If the agent was not lost, they follow from its final counts.
     """
     reports = gathered.reports[seat.agent]
     if seat.lost_ns is None and seat.end is not None:

@@ -52,13 +52,14 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LostAgent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the coordinator knows of an agent that died or went silent.
+    """What the coordinator knows of an agent that was lost, or whose results were not received.
 
     `planned` are the requests of its share. `unknown` of them were due between its last report and its end, so
-    they may have been sent. They are counted as unknown only if the agent's folder is missing.
+    they may have been sent. They are counted as unknown only if the agent's folder is missing. `at_s` is when it was
+    lost, since the start (null: only its results were lost).
 
-    The other fields are the sums of its reports: `counters` (by the names of a lane's counters), `routes` (by
-    route and outcome) and `histograms` (by tag: indices and counts).
+    Its reports add up to `counters` (by the names of a lane's counters), `routes` (by route and outcome) and
+    `histograms` (by tag: indices and counts).
     """
 
     agent: int

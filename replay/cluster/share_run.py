@@ -114,7 +114,7 @@ class ShareRun:
         return document
 
     async def _instant(self, state: RunState) -> int:
-        """Report that the share is ready, wait for the order to start, and write share.json."""
+        """Report that the share is ready, wait for the order to start, write share.json, and return the start."""
         due = await trio.to_thread.run_sync(due_by_second, state, abandon_on_cancel=True)
         self._tell("prepared", sum(due), due, routes_digest(state.routes))
         await self._begin.wait()
@@ -195,7 +195,7 @@ def failure_words(error: BaseException) -> tuple[str, str, int]:
 
 
 def _hint_of(error: ReplayError) -> str:
-    """Return the hint of an error, for a reader on the coordinator's machine: the problem may be on the agent's."""
+    """Return the hint of an error, for a reader at the coordinator whose problem may be on the agent's machine."""
     if isinstance(error, NotAllowedError):
         return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine, which has its own allowlist"
     if isinstance(error, TargetError):

@@ -113,8 +113,8 @@ async def obtain_trace(
 ) -> tuple[Trace, int]:
     """Return the trace with this digest, and the number of bytes transferred.
 
-    The trace is read at the coordinator's path if it is there on this machine too, otherwise in the store. Otherwise
-    it is transferred. Raises InputError if the received trace is not the announced one.
+    The trace is used at the coordinator's path, or in the store, if it is there on this machine. If it is at neither
+    place, it is transferred into the store. Raises InputError if the received trace is not the announced one.
     """
     if shared and (Path(shared) / MANIFEST).is_file():
         if trace_digest(Path(shared)) == digest:

@@ -197,5 +197,5 @@ def make_folder(folder: Path) -> None:
 
 
 def in_words(agents: int) -> str:
-    """Return the number of agents in words, such as `2 agents`."""
+    """Return a number of agents with its noun, such as `2 agents`."""
     return counted(agents, "agent")

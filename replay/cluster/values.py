@@ -117,15 +117,15 @@ async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[S
 
 
 async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
-    """Run the auth command, and return the header that it prints.
+    """Run the auth command, and return the header that it prints, with each `$` escaped.
 
-    Raises UsageError if the header would have to be refreshed during the run.
+    Raises UsageError if the header would have to be refreshed before the run ends.
     """
     from replay.protocols.http1.auth import header_line
 
     if 0 < auth.refresh_ns < length_ns:
         raise UsageError(
-            f"auth.refresh: wait and run take {format_duration(length_ns)}, but agents get the header once, before both",
+            f"auth.refresh: the run ends in {format_duration(length_ns)}, but agents get the header only once, now",
             hint="use a token that is valid for that time, and a longer auth.refresh (0s: never)",
         )
     name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")
@@ -187,11 +187,11 @@ def settled(
 ) -> Scenario:
     """Return the scenario as an agent runs it: with files in `area`, this machine's allowed hosts, and its lanes.
 
-    Raises UsageError if the plan refers to a file that it does not have, or that has an invalid name.
+    Raises UsageError if the plan does not have a file of its scenario, or has one with an invalid name.
     """
     for name, data in files.items():
         if Path(name).name != name or not name.startswith("file-"):
-            raise UsageError(f"the plan refers to a file {name!r}")
+            raise UsageError(f"the plan has a file with the invalid name {name!r}")
         path = area / name
         path.touch(0o600)
         path.write_bytes(data)

@@ -80,8 +80,8 @@ def _stretches(bad: Sequence[bool]) -> list[tuple[int, int]]:
 def unlike_beginning(rows: Sequence[Second]) -> list[bool]:
     """Return, by row, whether median and failures are unlike those of the beginning of the run.
 
-    The beginning is the first fifth of the rows, and at least BEGINNING of them. Its own rows are never unlike it, and
-    no row is if no median is known there.
+    The beginning is the first fifth of the rows, and at least BEGINNING of them. Its own rows are always False. All
+    rows are False if the beginning has no median.
     """
     begin = rows[: max(BEGINNING, len(rows) // 5)]
     medians = [row.response_p50_ns or row.service_p50_ns for row in begin]

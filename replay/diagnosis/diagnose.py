@@ -13,7 +13,7 @@ from .usage import fixed_limits
 
 CANNOT_TELL = "cannot tell"
 
-GENERATOR_FULL = "the generator was at its limit, too, so it may have caused the harm"
+GENERATOR_FULL = "the run is INVALID, so the generator itself may have caused the harm"
 
 
 def diagnose(run: Run) -> Diagnosis:
@@ -51,4 +51,4 @@ def _words(given: Given, shared: Shared, harmed_s: float | None, *, is_watched: 
         return f"{CANNOT_TELL} what gave way; {'; '.join(more)}"
     if not is_watched:
         return f"{CANNOT_TELL}: no figure of the target was watched ([[watch]]), and {shared.words}"
-    return f"{CANNOT_TELL}: the watched figures do not show the cause, and {shared.words}"
+    return f"{CANNOT_TELL}: the watched figures do not prove a cause, and {shared.words}"

@@ -16,8 +16,9 @@ How = Literal["limit", "refused", "changed"]
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """A watched figure that gave way or changed.
 
-    `used_before` and `used_after` are shares of its limit, in the seconds before `at_s` and from then on; null
-    without a limit. `at_start`: this was the state from its first samples on.
+    `used_before` and `used_after` are mean shares of its limit: in the seconds before the first figure gave way, and
+    from `at_s` on. They are null if they are not known, or if the figure only changed. `at_start`: this was the state
+    from its first samples on.
     """
 
     name: str
@@ -56,10 +57,9 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
     `words` is its result in one sentence; `evidence` lists the sentences that support it. `first_resource` is the
     watched figure that gave way first; null if the figures do not show one. `harmed_s` is the second from which users
-    felt harm; null without harm. `shared_cause` lists routes whose
-    latencies show a shared cause; empty if there are none. `resources` are all watched figures that gave way or
-    changed, in order. `amplification` is the number of requests at the target per request of a user; null without
-    retries.
+    felt harm; null without harm. `shared_cause` lists routes whose latencies or failures show a shared cause; empty if
+    there are none. `resources` are all watched figures that gave way, in the order of time, then those that only
+    changed. `amplification` is the number of requests at the target per request of a user; null without retries.
     """
 
     words: str

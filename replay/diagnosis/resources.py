@@ -37,11 +37,11 @@ BEFORE_ROWS = 5
 """Number of rows before the first figure gave way over which nearness to the limits is compared."""
 
 CLEARLY_NEARER = 0.1
-"""A figure was clearly nearer to its limit than another if its share of the limit was higher by at least this much."""
+"""A figure is clearly nearer to its limit than another if its share of the limit is higher by at least this much."""
 
 NEEDED, NEEDED_MORE = 0.9, 1.25
-"""The load explains why a resource gave way if it needed at least the first share of the resource's limit, and at least
-the second number of times the share that it needed of any other resource."""
+"""The load explains why a resource gave way if it needed at least the share NEEDED of the resource's limit, and at
+least NEEDED_MORE times the share that it needed of any other resource."""
 
 LOAD_ROWS = 5
 """The due load is the mean over this many rows, beginning with the row in which the first resource gave way."""
@@ -134,7 +134,7 @@ def _onsets(usages: Sequence[Usage], rows: Sequence[Second], harmed: int | None)
 
 
 def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] | None:
-    """Return when a figure gave way, and how; None if it did not.
+    """Return the row in which a figure gave way, and how; None if it did not.
 
     If it gave way long before the harm and recovered, it is evaluated again from its recovery on.
     """
@@ -164,7 +164,10 @@ def _may_be_cause(onset: _Onset, harmed: int) -> bool:
 
 
 def _needed_most(causes: Sequence[_Onset]) -> _Onset | None:
-    """Return the resource that the load needed in full, and clearly more than any other; None if there is none."""
+    """Return the resource that the load needed nearly in full, and clearly more than any other; None if there is none.
+
+    Figures of the same part of the target are one resource (`_part`).
+    """
     known = sorted(causes, key=lambda onset: -(onset.due or 0.0))
     most = known[0].due or 0.0
     parts = {
@@ -214,8 +217,8 @@ def _is_nearer(one: _Onset, other: _Onset) -> bool:
 def _missed_share(values: Mapping[str, Samples], cache: str, harmed: int) -> float | None:
     """Return the share of a cache's lookups that missed in the rows up to the harm.
 
-    The counters `misses` and `hits` beside the cache's figure show it. Return None if they are not watched, or if
-    there were no lookups.
+    The counters `misses` and `hits` beside the cache's figure show it. Return None if one of them has fewer than two
+    samples there, or if there were no lookups.
     """
     part = cache.rpartition(".")[0]
     grown = []
@@ -267,7 +270,7 @@ def _evidence(onset: _Onset, rows: Sequence[Second]) -> str:
     if onset.how == "refused":
         words = f"{usage.name} refused work {at}" + (f" (its limit is {limit:g})" if limit else "")
     if onset.before is not None:
-        words += f"; it was at {format_share(onset.before)} of its limit in the {BEFORE_ROWS} s before the first gave way"
+        words += f"; it was at {format_share(onset.before)} of its limit in the {BEFORE_ROWS} s before any gave way"
     return words
 
 

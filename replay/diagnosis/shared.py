@@ -36,7 +36,7 @@ AGREES, AGREES_TWICE, FAILURES_AGREE = 0.75, 0.5, 0.85
 both for failures."""
 
 PROPORTION_SPREAD = 0.15
-"""Limit on the scatter of the ratio of the time added to two latencies: the median deviation of its logarithm."""
+"""The times added to two latencies are in proportion if the median deviation of their log ratio is at most this."""
 
 WAITED_SHARE = 0.2
 """If requests waited for a connection for more than this share of the response time, all routes share the generator's
@@ -67,17 +67,17 @@ def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared
     if harmed is None:
         return Shared()
     if run.document.validity.verdict == "INVALID":
-        return Shared(evidence=["the generator was at its limit, which all routes share"])
+        return Shared(evidence=["the run is INVALID, so the generator itself may have slowed all routes"])
     if _waited(rows[harmed:]):
         return Shared(evidence=["requests waited for a connection, which all routes share"])
     edges, routes = series_of(run, rows)
     if edges.size == 0:
-        return Shared(evidence=["the run was too short to compare routes over time"])
+        return Shared(evidence=["the run has too few seconds or routes to compare routes over time"])
     return shared_among(routes, _load_by_window(rows, edges), edges)
 
 
 def shared_among(routes: Sequence[RouteSeries], load: np.ndarray, starts_s: np.ndarray) -> Shared:
-    """Find the largest group of routes in which every two share a cause.
+    """Find a group of routes in which every two share a cause (`_largest_group`).
 
     `load` is the number of requests due per second, by window. `starts_s` has the start of each window.
     """
@@ -97,7 +97,7 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray, starts_s: np.n
     group = _largest_group(len(suffering), pairs)
     if not group:
         return Shared(
-            evidence=["the latencies of the routes that got worse agree no more than their load explains"]
+            evidence=["no two routes that got worse are seen to move together more than their load explains"]
         )
     names = [suffering[at].route for at in group]
     least = min(pairs[a, b] for a in group for b in group if (a, b) in pairs)
@@ -125,9 +125,10 @@ def _span_s(windows: Sequence[int], starts_s: np.ndarray) -> float:
 
 
 def worse_from(route: RouteSeries) -> int | None:
-    """Return the first of two successive windows in which a route is worse than in its first fifth; None if there is none.
+    """Return the first of two successive windows in which a route is worse than at its beginning, or None.
 
-    Worse means a higher median, or a larger share of failures, than the rule of `replay.results.baseline` allows.
+    The beginning is the first fifth of the windows, and at least LEAST_CHANGES // 2 of them. Worse means a higher
+    median, or a larger share of failures, than the rule of `replay.results.baseline` allows.
     Windows with fewer than LEAST_ENDED requests are skipped.
     """
     known = np.flatnonzero(route.ended >= LEAST_ENDED)
@@ -202,7 +203,10 @@ def _partial(one: np.ndarray, other: np.ndarray, load: np.ndarray, usable: np.nd
 
 
 def _are_in_proportion(one_ns: np.ndarray, other_ns: np.ndarray, since: int, enough: np.ndarray) -> bool:
-    """Return whether the time added to one latency stays in proportion to the time added to the other."""
+    """Return whether the time added to one latency stays in proportion to the time added to the other.
+
+    Only windows in which both latencies have more than doubled count; with too few of them, the answer is False.
+    """
     added = []
     for series in (one_ns, other_ns):
         before = series[: max(since, 1)]
@@ -224,7 +228,10 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _largest_group(size: int, pairs: dict[tuple[int, int], float]) -> list[int]:
-    """Return a group in which every two are a pair, the largest that grows from any pair; empty if there is no pair."""
+    """Return the largest of the groups that grow from one pair each; empty if there is no pair.
+
+    In a group every two are a pair. A larger group may exist, because each grows in one order only.
+    """
     best: list[int] = []
     for (one, other), _ in sorted(pairs.items(), key=lambda pair: -pair[1]):
         group = [one, other]

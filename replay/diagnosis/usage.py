@@ -6,8 +6,8 @@ A figure `NAME` may have others beside it, by name:
   `PART.queue` its name may be `PART.rejected`, `PART.refused` or `PART.pool_failures`, beside a `PART.queries_per_s`
   `PART.refused`.
 
-A limit that is 0 or less, or not known, is no limit. `PART.queue` beside `PART.busy` is the work that waits for it:
-if all workers of a part are busy while no work waits, it has just enough of them.
+A limit that is 0 or less, or not known, is no limit. `PART.queue` beside `PART.busy` is the work that waits for the
+workers of PART. If all of them are busy while no work waits, there are just enough, and PART is not at its limit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LASTING = 3
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A watched figure, sample by sample: its values, its limits, its share of them, and the work that it refused."""
+    """A watched figure, sample by sample: its values, its limits, its shares of the limits, and the refused work."""
 
     name: str
     values: Samples
@@ -46,11 +46,11 @@ class Usage:
     used: Samples
     refused: Samples
     waiting: Samples = ()
-    """The samples of the work that waits for it; empty if they are not watched."""
+    """The samples of `PART.queue`, if this figure is `PART.busy` and its queue is watched; otherwise empty."""
 
     @property
     def has_limit(self) -> bool:
-        """Whether the limit is known for any sample."""
+        """Whether the share of the limit is known for any sample."""
         return any(share is not None for share in self.used)
 
     @property
@@ -86,18 +86,17 @@ class Usage:
         return (self.used[at] or 0.0) >= FULL and self._is_waited_for(at)
 
     def _is_waited_for(self, at: int) -> bool:
-        """Return whether work waited for it.
+        """Return whether work waited for these workers at row `at`.
 
-        The answer is True, too, if the queue was always empty or has no sample here, because the queue shows nothing
-        then.
+        It is also True if the queue was always empty or has no sample there, because it shows nothing then.
         """
         return not any(self.waiting) or self.waiting[at] is None or (self.waiting[at] or 0) > 0
 
     def refused_at(self, since: int = 0) -> int | None:
         """Return the first row, from `since` on, in which work was refused; None if there is none.
 
-            This is a row in which the count grew. If `since` is 0, it is the first sampled row if the count is above 0 there
-        and not constant.
+        Work was refused where the count grew. If `since` is 0, work was also refused at the first sample if its count
+        is above 0, unless the count is constant.
         """
         known = [(at, count) for at, count in enumerate(self.refused) if count is not None and at >= since]
         if not since and known and known[0][1] > 0 and not all(count == known[0][1] for _, count in known):

@@ -18,12 +18,12 @@ OTHER_ENDED = "the run of the other build ended"
 
 
 class PartnerLostError(EngineError):
-    """A run cannot continue because the other run failed; the error of the other run is the cause."""
+    """A lane cannot run, because the other run ended before its lane began."""
 
 
 @dataclass
 class _LanePair:
-    """Lane i of both runs, by the number of the run."""
+    """The lanes of both runs that share a thread, by the number of the run."""
 
     specs: dict[int, LaneSpec] = field(default_factory=dict)
     over: trio.Event = field(default_factory=trio.Event)
@@ -32,7 +32,7 @@ class _LanePair:
 class Meeting:
     """The state that two runs share: the instant at which they start, a thread for each pair of lanes, and signals.
 
-    A run that fails or ends early calls `leave`, so that the other run does not wait for it.
+    A run that ends calls `leave`, so that the other run does not wait for it.
     """
 
     def __init__(self, delay_ns: int) -> None:
@@ -87,7 +87,7 @@ class Meeting:
         elif not self._has_left:
             await pair.over.wait()
         if len(pair.specs) < 2:
-            raise PartnerLostError("the run of the other build failed before it began")
+            raise PartnerLostError("the run of the other build ended before it began to send")
         check_ended(spec)
 
     def leave(self, number: int, why: str) -> None:
@@ -135,7 +135,10 @@ class JoinedRun:
         return self.meeting.received[self.number]
 
     def ends(self, why: str) -> None:
-        """Report that this run ends early, so that the other run ends as well, unless the other run is the cause."""
+        """Report that this run ends early, so that the other run ends as well.
+
+        Nothing is reported if a signal or the other run ends this run.
+        """
         if not self.received.first.is_set():
             self.meeting.leave(self.number, f"{OTHER_ENDED}: {why}")
 

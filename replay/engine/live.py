@@ -50,11 +50,11 @@ class LiveSource(Protocol):
         ...
 
     def identity(self) -> TraceIdentity:
-        """Return the identity of the followed source, in place of the trace of other runs."""
+        """Return the identity of the followed source, which run.json has in place of that of a trace."""
         ...
 
     def recorded_routes(self) -> None:
-        """Add the recorded figures of each route."""
+        """Add the recorded status classes of each route to the routes that `begin` was given."""
         ...
 
     def notes(self) -> list[Note]:

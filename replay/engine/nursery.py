@@ -93,14 +93,14 @@ async def run_targets(
     """Replay against planned targets, save the run in the new folder `out`, and return its run.json.
 
     All targets share one timeline: requests recorded at the same time are due at the same instant. See
-    `Prepared.run` for the options. With `signals` the run owns the process, and SIGINT and SIGTERM stop it
-    cleanly. `live` feeds the schedule of a followed source; a signal ends that source. `order` makes the run a
+    `Prepared.run` for the options. With `signals` the run owns the process, and SIGINT, SIGTERM and SIGHUP
+    stop it cleanly. `live` feeds the schedule of a followed source; a signal ends that source. `order` makes the run a
     share of a larger run. A `joined` run starts together with another one and shares its lanes' threads; its
     caller handles signals.
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
-    control_ns()  # Measures and caches the value before the load, which would disturb a measurement.
+    control_ns()  # The result is cached. The load would disturb a later measurement.
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
@@ -285,7 +285,10 @@ def _first_error(error: BaseException) -> BaseException:
 
 
 async def _run_lanes(state: RunState) -> None:
-    """Run all lanes to their end. A cancellation from outside stops them at once, and waits for them."""
+    """Run all lanes to their end. A cancellation from outside stops them at once, and waits for them.
+
+    If a lane fails, the others are stopped, and its error is raised when all have ended.
+    """
     failures: list[BaseException] = []
 
     async def one(engine: Engine, spec: LaneSpec) -> None:
@@ -317,9 +320,9 @@ async def _run_lanes(state: RunState) -> None:
 
 
 def _may_step_aside(state: RunState) -> bool:
-    """Return whether lanes do not need this thread all the time.
+    """Return whether this thread may get less CPU time than the lanes.
 
-    They do if it runs the portable engine, or forwards entries as they arrive.
+    It may not if it runs the portable engine, or forwards entries as they arrive.
     """
     return state.live is None and all(target.adapter.engine_name != "portable" for target in state.targets)
 
@@ -391,8 +394,8 @@ def _end(state: RunState, how: str, detail: str) -> None:
 async def _obey(state: RunState, received: EndRequests, recording: Recording) -> None:
     """Handle requests to end the run: the first drains within the grace time, the second aborts.
 
-    With a followed source the first one ends the source, and requests in flight get the source's `drain_s` before that.
-    A lane that does not stop even then cannot be cancelled: the measurements are saved, and the process ends.
+    With a followed source, the first one ends the source, and requests in flight get its `drain_s` before the grace
+    time. A lane that does not stop even then cannot be cancelled: the measurements are saved, and the process ends.
     """
     await received.first.wait()
     if state.live is not None:
@@ -412,7 +415,7 @@ async def _obey(state: RunState, received: EndRequests, recording: Recording) ->
 
 
 def _begin_live(state: RunState) -> None:
-    """Start reading a followed source, with the start of the run."""
+    """Start reading the followed source, if there is one."""
     if state.live is not None:
         state.live.begin(state.start_clock(), state.routes, [spec.metrics for spec in state.specs])
 
@@ -471,7 +474,10 @@ def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
 
 
 def _followed(state: RunState, live: LiveSource) -> dict[str, Any]:
-    """Return the facts about a followed source that are known only at the end of the run."""
+    """Return the facts about a followed source that are known only at the end of the run.
+
+    If nothing else ended the run, its ending is that of the source.
+    """
     live.recorded_routes()
     if state.ending.how == "whole":
         how: EndedHow = "failed" if live.failed() else "whole"

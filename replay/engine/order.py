@@ -1,4 +1,4 @@
-"""The instructions of another process for a run: its name, its share of the lanes, its start and its end."""
+"""The instructions of another process for a run: the run id, the share of the lanes, the start and the end."""
 
 from __future__ import annotations
 

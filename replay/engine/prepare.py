@@ -109,11 +109,11 @@ class Prepared:
     ) -> RunDocument:
         """Run into the new folder `out`, and return its run.json; blocks, in any thread.
 
-        In the main thread, SIGINT and SIGTERM stop the run cleanly. `sinks` receive each second as it is measured
-        (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request
-        may be due; without it that is half a second from now. `last` declares that no other run follows in this
-        process. Raises TargetError, LimitError, UsageError or OutputError before anything is sent, EngineError if the
-        run failed after that.
+        In the main thread, SIGINT, SIGTERM and SIGHUP stop the run cleanly. `sinks` receive each second as it is
+        measured (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first
+        request may be due; without it that is half a second from now. `last` declares that no other run follows in
+        this process. Raises TargetError, LimitError, UsageError or OutputError before anything is sent, EngineError if
+        the run failed after that.
         """
         return run_blocking(
             partial(
@@ -139,8 +139,8 @@ class Prepared:
     ) -> RunDocument:
         """Run under Trio, as `run` does; a cancelled run saves what was measured.
 
-        With `signals` the run handles SIGINT and SIGTERM. With `order` it is a share of a larger run. With
-        `joined` it is one of two runs at the same instants (`replay.engine.together`).
+        With `signals` the run handles the signals that end it (`watch.ENDING`). With `order` it is a share of a larger
+        run. With `joined` it is one of two runs at the same instants (`replay.engine.together`).
         """
         targets = self.targets if self._is_fresh else await self._looked_up_again()
         self._is_fresh = False

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 CONTROL_NICE = 10
-"""The niceness of the control plane's thread: beside a spinning lane it gets a tenth of a CPU if there is only one."""
+"""The niceness of the control plane's thread. On one CPU, beside a spinning lane, the thread gets a tenth of it."""
 
 
 @functools.cache

@@ -186,8 +186,8 @@ class Recording:
     def _run_delay(self) -> host.RunDelay | None:
         """Return how long the lanes' threads waited for a CPU.
 
-        They are this thread for the portable engine, and other threads for the native engine. Threads of sinks do
-        not count.
+        The portable engine runs its lanes in this thread, the native engine in other threads. Threads of sinks do not
+        count.
         """
         portable, own = self._started.engine == "portable", threading.get_native_id()
         others = self._others.thread_ids()
@@ -199,7 +199,7 @@ class Recording:
         return host.run_delay(self._threads, now, len(self._all_metrics))
 
     def with_last_notes(self, document: RunDocument) -> RunDocument:
-        """Return the document, written again if sinks failed after it had been written."""
+        """Return the document, written again if the notes on sinks have changed since it was written."""
         notes = self._others.notes()
         if notes == self._sink_notes:
             return document

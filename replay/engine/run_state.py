@@ -81,7 +81,7 @@ class RunState:
 
     @property
     def schedule(self) -> Schedule:
-        """The timeline of the first target, which the others share."""
+        """The schedule of the first target, whose timeline the others share."""
         return self.targets[0].schedule
 
     def elapsed_s(self) -> float:
@@ -165,7 +165,7 @@ def _target_runs(
     stack: ExitStack, scenario: Scenario, folder: RunFolder, opened: list[tuple[TargetPlan, ProtocolAdapter]],
     routes: int, share: LaneRange | None,
 ) -> list[TargetRun]:  # fmt: skip
-    """Return the targets of the run, each with its lanes."""
+    """Create the memory of all lanes, and return the targets of the run, each with its lanes."""
     schedules = [plan.schedule for plan, _ in opened]
     rules = max(len(adapter.rules) for _, adapter in opened)
     targets: list[TargetRun] = []
@@ -202,7 +202,7 @@ def _lanes_of(adapter: ProtocolAdapter, share: LaneRange | None) -> LaneRange:
         share = share.one_each
     if share is not None and share.count != count:
         raise UsageError(
-            f"this machine would run {count} lanes, and its share of the run is {share.count}",
+            f"this machine would run {count} lanes, and its share of the run is {share.count} lanes",
             hint="give -t, or --engine native",
         )
     return share or LaneRange(0, count, count)
@@ -262,7 +262,7 @@ def _lane_spec(
 
 
 def _keeping(scenario: Scenario, adapter: ProtocolAdapter, number: int) -> Keeping:
-    """Return which responses lane `number` keeps."""
+    """Return the memory for the responses that lane `number` keeps; NOTHING_KEPT if it keeps none."""
     answers = scenario.answers
     mode = MODES[answers.keep or "none"] if adapter.keeps_responses else NONE
     if mode == NONE:

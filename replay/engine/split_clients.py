@@ -24,8 +24,7 @@ Rule = TypeVar("Rule", SetRule, CaptureRule)
 def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
     """Return the trace with a client for each session, made in `area`.
 
-    It is the trace itself if the scenario does not request that. Raises UsageError if no rule distinguishes
-    sessions.
+    Without `split_clients`, the trace itself is returned. Raises UsageError if no rule distinguishes sessions.
     """
     if not scenario.split_clients:
         return trace

@@ -21,7 +21,7 @@ KERNELS = ("lane.pair",)
 """The kernel modules that two runs need together, besides those of each run."""
 
 PREPARED_NS = 1_000_000_000
-"""The time from the moment at which both runs are ready until the first request is due: twice that of a single run."""
+"""The time from the moment at which both runs are ready until the first request is due: twice START_DELAY_NS."""
 
 Out = str | os.PathLike[str]
 
@@ -32,7 +32,7 @@ def run_together(
     *,
     sinks: tuple[Sequence[Sink], Sequence[Sink]] = ((), ()),
 ) -> tuple[RunDocument, RunDocument]:
-    """Run both at the same instants, each into its own new folder; blocks, in any thread.
+    """Make both runs at the same instants, each into its own new folder; blocks, in any thread.
 
     Each lane of the first run shares its thread with that of the second one. If one run ends early, the other one
     is ended as well. Raises UsageError if the lanes cannot be paired, and the errors of `Prepared.run`.

@@ -1,4 +1,4 @@
-"""Watches a run: signals, the circuit breaker, and lanes that must end when they are stopped."""
+"""Watches a run: signals, the circuit breaker, and whether lanes run or have ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from replay_native.ground import shared
 from replay_native.ledger.lane_metrics import Control, State
 
 BREAKER_LEAST = 20
-"""The number of requests that must have ended before the circuit breaker judges."""
+"""The circuit breaker never opens on fewer ended requests than this within its window."""
 
 
 class CircuitBreaker:
@@ -115,5 +115,5 @@ def ended(spec: LaneSpec) -> bool:
 
 
 def running(spec: LaneSpec) -> bool:
-    """Return whether a lane has begun."""
+    """Return whether a lane has begun, or has failed to."""
     return bool(shared.read_word(spec.metrics.control, Control.STATE) != State.NEW)

@@ -36,7 +36,7 @@ TCP_S = 2.0
 
 
 class Asked(NamedTuple):
-    """One question: an absolute name in lower case with its dot, A or AAAA, and the transport."""
+    """One question: an absolute name in lower case with its dot, the record type such as A, and the transport."""
 
     name: str
     kind: str
@@ -53,7 +53,7 @@ class _Zone:
 
 @dataclass
 class DnsServer:
-    """A server on two threads of this process, which runs inside its `with` block.
+    """A server on two threads of this process. It runs within its `with` block.
 
     `asked` has all questions until now, in order.
     """
@@ -93,7 +93,7 @@ class DnsServer:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def set(self, name: str, *addresses: str, ttl_s: int = 60) -> None:
-        """Set the addresses of a name."""
+        """Set the addresses of a name, and remove its alias and failures."""
         self._zones[_absolute(name)] = _Zone(addresses, ttl_s)
 
     def alias(self, name: str, of: str, ttl_s: int = 60) -> None:

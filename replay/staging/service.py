@@ -72,7 +72,7 @@ FIGURES_PATH = "/figures"
 
 
 def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
-    """Return the endpoints, with the work of those in `slower` ("POST /v1/users=1.2", by prefix) times that factor.
+    """Return the endpoints, with their work multiplied by the factors in `slower`, such as "POST /v1/users=1.2".
 
     Raise UsageError for an unknown endpoint or an invalid factor.
     """
@@ -81,7 +81,7 @@ def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
         prefix, _, factor = text.rpartition("=")
         if prefix not in {endpoint.prefix for endpoint in ENDPOINTS}:
             known = ", ".join(endpoint.prefix for endpoint in ENDPOINTS)
-            raise UsageError(f"--slower: there is no endpoint {prefix!r}", hint=f"one of {known}")
+            raise UsageError(f"--slower: there is no endpoint {prefix!r}", hint=f"give one of {known}")
         factors[prefix] = parse_factor(factor)
     return tuple(
         endpoint._replace(median_ms=endpoint.median_ms * factors.get(endpoint.prefix, 1.0))
@@ -252,7 +252,7 @@ def running(seed: int, slower: Sequence[str] = (), fields: Sequence[str] = ()) -
     try:
         port = process.stdout.readline().strip()
         if not port.isdigit():
-            raise EngineError("the built-in service did not start", hint="its message is above")
+            raise EngineError("the built-in service did not start", hint="see its message above, if any")
         yield int(port)
     finally:
         process.stdin.close()

@@ -104,7 +104,7 @@ class SinkMemory:
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: no stamps of a sink: {error}") from error
         if len(memory) < SinkWords.WORDS * 8:
-            raise InputError(f"{path}: no stamps of a sink: it is cut short")
+            raise InputError(f"{path}: no stamps of a sink: the file is too short")
         return cls._map(memory, touch=False)
 
     @classmethod
@@ -172,8 +172,8 @@ class Servers:
     def __post_init__(self) -> None:
         if self.count < 1 or self.service_ns < 1 or self.retries < 0 or self.patience_ns < 1:
             raise UsageError(
-                f"a queue is not possible with {self.count} servers, {self.service_ns} ns, {self.retries} retries,"
-                f" {self.patience_ns} ns of patience",
+                f"a queue is not possible with {self.count} servers, {self.service_ns} ns of service,"
+                f" {self.retries} retries and {self.patience_ns} ns of patience",
                 hint="give at least one server, times above 0, and 0 or more retries",
             )
 
@@ -302,12 +302,11 @@ class Sink:
             listener.close()
             raise UsageError(
                 f"the sink cannot listen on {self._host}:{self._port}: {reason_of(error)}",
-                hint="choose another port",
+                hint="choose another host or port",
             ) from error
         return listener
 
     def _make(self) -> layout.Sink:
-        """Allocate all memory of the kernel; the parts that it writes regularly are resident from the start."""
         peers = np.zeros(self._connections, layout.PEER)
         peers["fd"] = layout.NONE
         settings = np.zeros(1, layout.SETTINGS)
@@ -399,7 +398,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--key",
         type=Path,
-        help="private key of the certificate, in PEM (default: it is in the file of --cert)",
+        help="private key of the certificate, in PEM (default: the file of --cert)",
     )
     parser.add_argument(
         "--spin", action="store_true", help="never sleep, so that timestamps include no wake-up time"

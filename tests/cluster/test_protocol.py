@@ -192,7 +192,7 @@ def test_no_second_agent_gets_a_lost_share() -> None:
     pair.pass_time(4_500)
     pair.coordinate(pair.coordinator.disconnected(1, pair.now_ns))
     number, (refusal,) = pair.coordinator.joined(hello(9), pair.now_ns)
-    assert number == -1 and "no share is given twice" in refusal.message.why  # type: ignore[union-attr]
+    assert number == -1 and "accepts no more agents" in refusal.message.why  # type: ignore[union-attr]
 
 
 def test_an_agent_that_differs_is_refused() -> None:

@@ -70,7 +70,7 @@ def test_routes_that_only_follow_the_load_are_not_shared() -> None:
     waits = walk(3)
     noise = np.random.default_rng(4).normal(0, 4, (2, WINDOWS))
     found = among([route("GET /a", waits + noise[0]), route("GET /bb", waits + noise[1])], 50 + waits)
-    assert found.routes == [] and "agree no more than their load explains" in found.evidence[0]
+    assert found.routes == [] and "move together more than their load explains" in found.evidence[0]
 
 
 def test_a_route_that_got_worse_much_later_is_left_out() -> None:

@@ -148,7 +148,10 @@ class Columns:
         }
 
     def _decode_packed(self, rows: _Rows) -> None:
-        """Decode the bodies that have a content coding, and digest them."""
+        """Decode the bodies that have a content coding, and digest them.
+
+        Bodies that are cut or too large, or cannot be decoded, are UNREADABLE, and counted as lost.
+        """
         for row in np.flatnonzero((rows.flags & IS_PACKED != 0) & (rows.form != NONE)).tolist():
             rows.form[row], rows.digest[row] = UNREADABLE, 0
             if not rows.flags[row] & HAS_BODY:

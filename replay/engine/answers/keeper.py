@@ -71,7 +71,7 @@ class _Batch:
         self._begun_s = 0.0
 
     def drain(self) -> bool:
-        """Move rows out of the rings, and return whether to write them now, because of their number or age."""
+        """Move rows out of the rings, and return whether to write them now: the batch is full, or GATHER_S old."""
         before = self.count
         for lane in self.source.lanes:
             self.count = int(drain(lane.ring, self.drained, self.count))
@@ -184,7 +184,10 @@ class AnswerKeeper:
             counts.lose("disk", count)
 
     def _store(self, columns: dict[str, Any]) -> bool:
-        """Write a batch, and return whether that worked. After a failure nothing more is written."""
+        """Write a batch, and return whether that worked.
+
+        After a failure, or with less than FREE_BYTES_MIN of disk space, nothing more is written.
+        """
         assert self._writer is not None
         try:
             self._is_full = shutil.disk_usage(self._run).free < FREE_BYTES_MIN

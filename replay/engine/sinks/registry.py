@@ -62,7 +62,7 @@ def names() -> list[str]:
 def make_sink(text: str) -> Sink:
     """Return the sink of `NAME=VALUE` or `NAME`.
 
-    Raises UsageError if no sink has that name, its value is invalid, or its package makes something else.
+    Raises UsageError if no sink has that name, its value is invalid, or its package returns an object that is no sink.
     """
     name, _, value = text.partition("=")
     factory = _factory(name.strip())
@@ -105,7 +105,7 @@ def _factory(name: str) -> Factory:
     if len(points) + (name in BUILT_IN) > 1:
         owners = [*(["replay"] if name in BUILT_IN else []), *map(_owner, points)]
         raise UsageError(
-            f"--sink {name}: {' and '.join(owners)} each have a sink of this name", hint="remove one"
+            f"--sink {name}: {' and '.join(owners)} each have a sink of this name", hint="uninstall one"
         )
     if not points:
         guess = nearest(name, names())

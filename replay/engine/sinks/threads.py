@@ -31,7 +31,7 @@ QUEUED_MAX = 60
 """When this many calls wait for a slow sink, further seconds are dropped until the queue is shorter."""
 
 LEAVE_S = 2.0
-"""How long the end of a run waits for its sinks, once until they have caught up, and once until they have ended."""
+"""The longest time of each wait for the sinks at the end of a run."""
 
 SINK_NOTES = (SINK_FAILED, SINK_BEHIND) = ("SINK_FAILED", "SINK_BEHIND")
 """The codes of the notes on sinks."""
@@ -47,7 +47,7 @@ class SinkThread:
     def __init__(self, sink: Sink) -> None:
         self.name = name_of(sink)
         self.noted = getattr(sink, "noted", True)
-        """Whether the run notes the sink's losses. It does not note those of the screen."""
+        """Whether the run notes the sink's losses. A sink with `noted = False`, such as the screen, is left out."""
         self._sink = sink
         self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self._queued = self._returned = 0
@@ -131,7 +131,7 @@ class SinkThread:
 
 
 class SinkThreads:
-    """All threaded sinks of a run as one sink for the recorder, which never waits and never raises."""
+    """All threaded sinks of a run, as one sink whose four methods return at once and never raise."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._threads = [SinkThread(sink) for sink in sinks]

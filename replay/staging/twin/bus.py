@@ -39,7 +39,7 @@ class BusHost:
         return JobQueue(self._world, BUS, f"{BUS}.{name}", limits, topic, perform)
 
     async def handle(self, request: Request) -> Response:
-        """Publish a message, and return the response to its producer: 202, 404 for an unknown topic, or 503."""
+        """Publish a message, and return the response: 202, 404 for an unknown topic, or 503 for a full queue."""
         name = request.path.strip("/").partition("?")[0]
         if name not in self._queues:
             return Response(404, 0, "no_topic", b"{}")

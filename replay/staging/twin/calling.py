@@ -47,7 +47,10 @@ class Caller:
         return self._world.service(self._service).calls[self._name]
 
     async def make(self, served: Request) -> Outcome:
-        """Make the call for a request that is being served, with retries. The outcome is that of the last try."""
+        """Make the call for a request that is being served, with retries, and return the outcome of the last try.
+
+        If too many calls are in flight, no try is made, and the outcome is a failure.
+        """
         call = self._call
         self._count("calls")
         self._budget.called()
@@ -73,7 +76,7 @@ class Caller:
                 what = "retry_of_retry" if served.retry else "retry"
                 self._note(what, f"{outcome.why}; retry {attempt} of {call.retries}")
             if call.retries:
-                self._note("gave_up", f"{outcome.why} after {attempt + 1} tries")
+                self._note("gave_up", f"{outcome.why}; tries: {attempt + 1}")
             self._count("failures")
             return outcome
         finally:
@@ -121,7 +124,7 @@ class Caller:
                     "breaker_open", f"{outcome.why or 'calls failed'}; open for {breaker.open_ns / 1e9:g} s"
                 )
             elif state.state is State.CLOSED and before is not State.CLOSED:
-                self._note("breaker_closed", f"{breaker.probes} probes succeeded")
+                self._note("breaker_closed", f"successful probes: {breaker.probes}")
         return outcome
 
     async def _exchange(self, call: Call, request: Request) -> Outcome:

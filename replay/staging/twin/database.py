@@ -78,7 +78,8 @@ class DatabasePool:
     async def read(self, request: Request) -> None:
         """Perform one read.
 
-        Raises PoolError without a connection, StaleError if the replica lacks the client's own write.
+        Raises PoolError if no connection is free in time, StaleError if the replica lacks the client's own last write
+        and `stale` is "fail".
         """
         given = self._given
         places = self._primary
@@ -95,7 +96,7 @@ class DatabasePool:
         await self._hold(places, given.read.draw_ns(self._random))
 
     async def write(self, request: Request) -> None:
-        """Perform one write. Raises PoolError without a connection."""
+        """Perform one write. Raises PoolError if no connection is free in time."""
         given = self._given
         self._world.figures.count(f"{self._service}.database.writes")
         await self._hold(self._primary, given.write.draw_ns(self._random))
@@ -109,7 +110,8 @@ class DatabasePool:
     def _is_stale(self, path: str, replica: int) -> bool:
         """Return whether a replica does not show the last write to a path yet.
 
-        A replica applies writes in order. One that was added after the write started as a copy of the primary.
+        A replica applies writes in order. A replica that is added later begins as a copy of the primary, so it shows
+        the write.
         """
         applied_ns = self._written.get(path, ())
         return replica < len(applied_ns) and clock_ns() < applied_ns[replica] + self._given.lag_ns

@@ -13,8 +13,8 @@ LINES_PER_S = 20
 """The maximum number of events per second, service and kind that get a line each. The others are counted in one line."""
 
 WHATS = {
-    "started": "a process of the twin is ready",
-    "stopped": "a process of the twin stops",
+    "started": "the twin is ready",
+    "stopped": "the twin stops",
     "died": "a process of the twin died",
     "set": "a setting was changed",
     "set_failed": "a process of the twin did not apply a changed setting",
@@ -24,7 +24,7 @@ WHATS = {
     "pool_timeout": "a request waited longer than `database.wait` for a connection",
     "stale_read": "a read replica lacked a client's own last write",
     "timed_out": "a call took longer than its time limit",
-    "call_failed": "a call failed: refused, reset, or answered with 5xx",
+    "call_failed": "a call was refused, cut off, or answered with 5xx",
     "gave_up": "a call that may be retried failed, and no further retry is made",
     "abandoned": "the caller disconnected before its answer was ready: the work was wasted",
     "retry": "a call is retried",
@@ -47,7 +47,7 @@ WHATS = {
     "jobs_full": "a queue of jobs or messages was full: the request got 503",
     "job_retry": "a background job or message is retried",
     "job_dead": "a background job or message failed after its last retry",
-    "dead_dropped": "the dead set was full: its oldest job was dropped",
+    "dead_dropped": "the dead set was full: its oldest job or message was dropped",
 }
 """Every kind of event that can be logged, with its meaning."""
 

@@ -50,7 +50,7 @@ def own_folder() -> Iterator[Path]:
 def sweep() -> None:
     """Remove the folders of this user whose owners have ended.
 
-    A folder without the mark belongs to another program, or is just being created.
+    A folder without the mark stays, because it belongs to another program, or is just being created.
     """
     for place in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def sweep() -> None:
 
 
 def _remove_if_left(place: Path) -> None:
-    """Remove a folder unless its mark belongs to another user.
+    """Remove a folder unless its mark belongs to another user or is not a regular file.
 
     Raises OSError if the folder has no mark, or its owner holds the lock.
     """

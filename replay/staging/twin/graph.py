@@ -1,4 +1,4 @@
-"""The graph of a twin's services: the calls between them, cycles of calls, and names that do not exist."""
+"""The graph of a twin's services, and the checks of a twin: its calls, cycles, names, ports and contradictions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def edges_of(twin: Twin) -> Iterator[Edge]:
 
 
 def cycles_of(edges: list[Edge]) -> Iterator[list[Edge]]:
-    """Yield the cycles of calls, each once, found by depth-first search from every service."""
+    """Yield the cycles of calls that a depth-first search finds: at least one, if there is any."""
     by_source: dict[str, list[Edge]] = {}
     for edge in edges:
         by_source.setdefault(edge.source, []).append(edge)
@@ -173,8 +173,8 @@ def _check_balancer(twin: Twin, name_of: NameOf) -> None:
         return
     if BALANCER in twin.services:
         raise UsageError(
-            f"{name_of(f'services.{BALANCER}')}: [balancer] has this name",
-            hint="give the service another one",
+            f"{name_of(f'services.{BALANCER}')}: the name belongs to [balancer]",
+            hint="give the service another name",
         )
     if not twin.balancer.routes:
         raise UsageError(

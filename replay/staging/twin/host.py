@@ -169,7 +169,7 @@ async def listen(sock: socket.socket, handle: Callable[[trio.SocketStream], Any]
 
 
 def bound(key: str, port: int) -> socket.socket:
-    """Return a listening socket on loopback. Raises UsageError if the port is in use."""
+    """Return a listening socket on loopback. Raises UsageError if the port cannot be used."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -188,7 +188,7 @@ def bound(key: str, port: int) -> socket.socket:
 def bind_all(twin: Twin) -> dict[str, socket.socket]:
     """Return a listening socket for each service, and for the bus.
 
-    Raises UsageError if a port is in use; then no socket is left open.
+    Raises UsageError if a port cannot be used; then no socket is left open.
     """
     wanted = {name: (f"services.{name}.port", service.port) for name, service in services_of(twin).items()}
     if twin.balancer is not None:

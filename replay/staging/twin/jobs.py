@@ -61,8 +61,7 @@ class JobQueue:
     def enqueue(self, request: Request) -> bool:
         """Queue a job; return False if the queue is full."""
         limits, station = self._limits(), self._places.station
-        # Until its task runs, a job is neither busy nor waiting, so it is counted separately as a job that takes a
-        # place.
+        # Until its task runs, a job is neither busy nor waiting, so `_arriving` counts it.
         if station.busy + len(station.waiting) + self._arriving >= limits.workers + limits.queue:
             self._world.figures.count(f"{self._prefix}.refused")
             self._world.log.note(
@@ -103,7 +102,7 @@ class JobQueue:
 
     def _bury(self, request: Request, why: str, attempt: int) -> None:
         self._world.figures.count(f"{self._prefix}.died")
-        self._world.log.note(self._owner, "job_dead", f"{why} after {attempt + 1} tries", queue=self._prefix)
+        self._world.log.note(self._owner, "job_dead", f"{why}; tries: {attempt + 1}", queue=self._prefix)
         self._dead.append(request)
         while len(self._dead) > self._limits().dead:
             self._dead.popleft()

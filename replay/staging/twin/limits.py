@@ -65,7 +65,11 @@ def names_of(twin: Twin) -> Iterator[str]:
 
 
 def value_text(twin: Twin, name: str) -> str:
-    """Return the value of a setting as in the file; `none` if it is unknown or its table is missing."""
+    """Return the value of a setting as in the file.
+
+    It is the default for settings of a missing breaker or autoscaler, and `none` if the setting is unknown or another
+    table is missing.
+    """
     try:
         table, key = _table_at(twin_from(document_of(twin)), name)
     except UsageError:
@@ -104,7 +108,7 @@ def _assign(twin: Twin, name: str, value: object) -> Change:
     hints = keys_of(type(table))
     if key in _fixed(table):
         raise UsageError(
-            f"{name}: it cannot change while the twin runs, or by a flag when it starts",
+            f"{name}: it can be set only in the file, not by a flag or while the twin runs",
             hint="change it in the file, and start the twin again",
         )
     source = Source(None, "", {}, Twin)
@@ -132,7 +136,7 @@ def _value(hint: Any, value: object, name: str, source: Source) -> Any:
 
 
 def _shown(value: object) -> str:
-    """Return a value as in the file."""
+    """Return a value as in the file, or `set` for a table."""
     if value is None:
         return "none"
     if isinstance(value, msgspec.Struct):
@@ -142,7 +146,7 @@ def _shown(value: object) -> str:
 
 
 def _table_at(twin: Twin, name: str) -> tuple[msgspec.Struct, str]:
-    """Return the table of a setting, and its key in the table. An optional table that is missing is created."""
+    """Return the table of a setting, and its key in the table. A missing breaker or autoscaler is created."""
     first = name.partition(".")[0]
     at: Any = twin.services if first in twin.services else twin
     parts = name.split(".")

@@ -35,7 +35,7 @@ def parse_twin(values: Mapping[str, Any]) -> Twin:
 
 
 def twin_of(values: Mapping[str, Any], source: Source) -> Twin:
-    """Return the checked twin of values that come from `source`."""
+    """Return the checked twin of values that come from `source`. Raises UsageError if a setting is invalid."""
     twin: Twin = table_of(Twin, values, "", source)
     check_twin(twin, source.name)
     check_start(twin, source.name)
@@ -72,7 +72,7 @@ def value_of(hint: Any, value: Any, path: str, source: Source) -> Any:
 
 
 def table_of(kind: type[Any], values: Any, path: str, source: Source) -> Any:
-    """Convert a table of settings to its struct. Raises UsageError for unknown and missing keys."""
+    """Convert a table of settings to its struct. Raises UsageError for unknown or missing keys, and invalid values."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{source.name(path)}: expected a table", hint=HINT)
     keys = keys_of(kind)

@@ -93,7 +93,8 @@ class Resolver:
     async def address_of(self, service: str, name: str, otherwise: str) -> str:
         """Return the address of a service; `otherwise` if there is no [dns].
 
-        Raises NameLookupError if its name cannot be looked up.
+        `name` is the name to look up; if it is empty, it follows from `dns.names`. Raises NameLookupError if it cannot
+        be looked up.
         """
         given = self._world.twin.dns
         if given is None or self._world.dns is None:

@@ -68,7 +68,10 @@ class _Child:
         return line
 
     async def ask(self, settings: dict[str, str] | None = None) -> Answer:
-        """Return the process's answer to a change of settings, or its figures if there are no settings."""
+        """Return the process's answer to a change of settings, or its figures if there are no settings.
+
+        The answer has an `error` if the process has ended, or does not answer within CHILD_ANSWER_S.
+        """
         assert self.process.stdin is not None
         with trio.move_on_after(CHILD_ANSWER_S):
             async with self._turn:
@@ -84,7 +87,7 @@ class _Child:
         return Answer(turn=0, error=f"it does not answer within {CHILD_ANSWER_S:g} s")
 
     async def end(self) -> None:
-        """End the process, which exits by itself when its standard input is closed."""
+        """Close the process's standard input, so that it exits; kill it if it has not exited after CHILD_END_S."""
         with trio.CancelScope(shield=True):
             assert self.process.stdin is not None and self.process.stdout is not None
             await self.process.stdin.aclose()
@@ -116,7 +119,10 @@ class Root:
         self._died = ""
 
     async def run(self) -> None:
-        """Serve until standard input is closed. Raises EngineError if another process of the twin died."""
+        """Serve until standard input is closed.
+
+        Raises EngineError if another process of the twin did not start, or died.
+        """
         place = None
         with self._name_server():
             self._process.build()
@@ -141,7 +147,7 @@ class Root:
                 for sock in (*self._sockets.values(), self._control):
                     sock.close()
         if self._died:
-            raise EngineError(self._died, hint="see its message above, if there is one")
+            raise EngineError(self._died, hint="see its message above, if any")
 
     @contextlib.contextmanager
     def _name_server(self) -> Iterator[None]:
@@ -156,7 +162,7 @@ class Root:
             yield
 
     async def _start_all(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start a process for each service, if each service has its own."""
+        """Start a process for each service, if each service has its own, and wait until they serve."""
         for name in () if self._is_one else self._sockets:
             number = self._sockets[name].fileno()
             process = await trio.lowlevel.open_process(
@@ -175,7 +181,9 @@ class Root:
                 if await child.line():
                     self._sockets[child.name].close()
                     continue
-            raise EngineError(f"the process of {child.name} did not start", hint="its message is above")
+            raise EngineError(
+                f"the process of {child.name} did not start", hint="see its message above, if any"
+            )
         task_status.started()
 
     def _announced(self) -> state.Running:
@@ -242,10 +250,10 @@ class Root:
             return _json(status, {"error": str(error), "hint": error.hint})
 
     async def _set(self, settings: dict[str, str]) -> list[dict[str, str]]:
-        """Change settings in all processes.
+        """Change settings in all processes, and return the changes.
 
-        Raises UsageError if one is invalid (then no process changes any), EngineError if another process failed
-        to.
+        Raises UsageError if one is invalid (then no process changes any), EngineError if another process did not apply
+        them.
         """
         changes = self._process.apply(settings)
         for change_ in changes:

@@ -85,8 +85,8 @@ def running(
 ) -> Iterator[RunningTwin]:
     """Start a twin, with some settings changed, and end it after the block.
 
-    Without `log`, the log is in a folder that is removed at the end. Raise UsageError if a setting or a port is
-    invalid, and EngineError if the twin did not start or stopped by itself.
+    Without `log`, the log is in a folder that is removed at the end. Raise UsageError if a setting is invalid or the
+    twin reports why it cannot start, and EngineError if it ends without a reason, or stops by itself later.
     """
     twin = with_settings(twin, set or {})
     if seed is not None:
@@ -106,7 +106,10 @@ def running(
 
 
 def _start(orders: Orders) -> tuple[subprocess.Popen[bytes], Ready]:
-    """Start the first process, and wait until the twin serves. Raise UsageError with its reason if it reports one."""
+    """Start the first process, and wait until the twin serves.
+
+    Raise UsageError with the reason why it cannot serve, EngineError if it ends without a reason.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "replay.staging.twin.root"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
@@ -118,7 +121,7 @@ def _start(orders: Orders) -> tuple[subprocess.Popen[bytes], Ready]:
             process.stdin.flush()
         line = process.stdout.readline()
         if not line:
-            raise EngineError("the twin did not start", hint="its message is above")
+            raise EngineError("the twin did not start", hint="see its message above, if any")
         ready = msgspec.json.decode(line, type=Ready)
         if ready.error:
             raise UsageError(ready.error, hint=ready.hint)

@@ -182,7 +182,7 @@ class ServiceHost:
     async def _compute(self, route: Route, request: Request) -> Response:
         """Do the work, database queries and calls of a route.
 
-        A status of 0 means success, for which the service sends the route's own response.
+        A status of 0 means success with no response to pass on, so that the service sends the route's own.
         """
         await self._world.work(route.time.draw_ns(self._random), route.work)
         if route.fails and self._random.random() < route.fails:
@@ -217,7 +217,10 @@ class ServiceHost:
         return self._joined(route, outcomes)
 
     def _joined(self, route: Route, outcomes: Mapping[str, Outcome]) -> Response:
-        """Combine the results of calls: a failure if a required call failed, otherwise the response to pass on."""
+        """Combine the results of calls: a failure if a required call failed, otherwise the response to pass on.
+
+        A status of 0 means that there is none to pass on.
+        """
         calls = self._given.calls
         made = [(calls[key], key, outcomes[key]) for key in route.calls if key in outcomes]
         for call, key, outcome in made:
@@ -227,7 +230,7 @@ class ServiceHost:
         self._world.figures.count(f"{self.name}.degraded", sum(bool(outcome.why) for _, _, outcome in made))
         for call, _, outcome in made:
             if not outcome.why and not call.request and not call.topic:
-                # The status of the first call that succeeded is passed on, with a body of this route's size.
+                # The call forwarded the request itself, so its status is passed on, with a body of this route's size.
                 return Response(outcome.status, route.bytes_)
         return Response(0)
 
@@ -251,7 +254,10 @@ class ServiceHost:
         return JobQueue(self._world, self.name, f"{self.name}.jobs", limits, jobs, perform)
 
     async def autoscale(self) -> None:
-        """Decide once in each period, until cancelled. An autoscaler can be added at run time."""
+        """Set the number of replicas once in each period, until cancelled.
+
+        Without an autoscaler, wait for one, because it can be added at run time.
+        """
         scaler, begin_ns = Scaler(), clock_ns()
         while True:
             given = self._given.autoscaler

@@ -41,7 +41,9 @@ class _Table(msgspec.Struct, kw_only=True, rename=key_of, forbid_unknown_fields=
 class Retry(_Table):
     """How often, and after which waits, a failure is retried."""
 
-    retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX, description="How often a failed try is repeated")] = 0
+    retries: Annotated[
+        int, Meta(ge=0, le=RETRIES_MAX, description="Maximum number of retries after a failed try")
+    ] = 0
     backoff_ns: Annotated[Duration, text("Wait before the first retry")] = Duration(0)
     growth: Annotated[
         Literal["exponential", "sidekiq"],
@@ -49,7 +51,7 @@ class Retry(_Table):
     ] = "exponential"
     backoff_factor: Annotated[Factor, text("Factor from one wait to the next")] = Factor(2)
     backoff_max_ns: Annotated[Duration, text("The longest wait")] = Duration(60 * SECOND_NS)
-    jitter: Annotated[Share, text("Random part of a wait: 100% draws it between 0 and all of it")] = Share(0)
+    jitter: Annotated[Share, text("Maximum share by which each wait is shortened at random")] = Share(0)
 
 
 class Breaker(_Table):
@@ -85,14 +87,14 @@ class Call(Retry):
     ] = None
     budget_burst: Annotated[int, Meta(ge=1, description="Retries that the budget allows in a burst")] = 10
     in_flight: Annotated[
-        int, Meta(ge=0, description="Concurrent calls; more fail immediately. 0: no limit")
+        int, Meta(ge=0, description="Maximum number of concurrent calls; more fail at once. 0: no limit")
     ] = 0
     breaker: Annotated[Breaker | None, text("Circuit breaker [default: none]")] = None
     keep_alive: Annotated[
         bool, text("Whether connections are kept open. Otherwise each try looks up the name and connects")
     ] = True
     name: Annotated[str, text("The host name to look up [default: as `dns.names` writes it]")] = ""
-    closes_cycle: Annotated[bool, text("Whether this call intentionally closes a cycle of services")] = False
+    closes_cycle: Annotated[bool, text("Whether this call intentionally closes a cycle of calls")] = False
 
 
 class Route(_Table):
@@ -127,7 +129,7 @@ class Database(_Table):
     connections: Annotated[_Workers, text("Connections to the primary, for the whole service")] = 10
     queue: Annotated[
         _Queue,
-        text("Maximum number of requests that wait for a connection to the primary, or to a read replica"),
+        text("Maximum number of requests that wait for connections to the primary, and to each read replica"),
     ] = 1_000
     wait_ns: Annotated[Duration, text("How long a request waits for a connection. 0: no limit")] = Duration(
         SECOND_NS
@@ -205,9 +207,9 @@ class Autoscaler(_Table):
         Literal["busy", "queue"],
         text("The signal: the share of busy workers, or the number of waiting requests per replica"),
     ] = "busy"
-    target: Annotated[float, Meta(gt=0, le=QUEUE_MAX, description="The signal's target: 0.6 is 60% busy")] = (
-        0.6
-    )
+    target: Annotated[
+        float, Meta(gt=0, le=QUEUE_MAX, description="The signal's target. Of `busy`, 0.6 is 60%")
+    ] = 0.6
     period_ns: Annotated[Duration, text("Time between decisions; the signal is averaged over it")] = Duration(
         15 * SECOND_NS
     )
@@ -232,7 +234,7 @@ class Service(_Table):
         0
     )
     discipline: Annotated[
-        Literal["fifo", "lifo"], text("Whether the oldest or the newest is served first")
+        Literal["fifo", "lifo"], text("Whether the oldest or the newest waiting request is served first")
     ] = "fifo"
     replicas: Annotated[int, Meta(ge=1, le=REPLICAS_MAX, description="Number of replicas at the start")] = 1
     balance: Annotated[
@@ -276,10 +278,15 @@ class Dns(_Table):
     )  # fmt: skip
     cache_ns: Annotated[Duration, text("How long a service keeps an answer. 0: no cache")] = Duration(0)
     quota: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="Queries within any second; more get SERVFAIL. 0: no quota")
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Maximum number of queries within any second; more get SERVFAIL. 0: no quota",
+        ),
     ] = 0
     timeout_s: Annotated[int, Meta(ge=1, le=30, description="Seconds that one query may take")] = 1
-    attempts: Annotated[int, Meta(ge=1, le=5, description="How often a query is tried")] = 2
+    attempts: Annotated[int, Meta(ge=1, le=5, description="Maximum number of tries of a query")] = 2
 
 
 class Topic(Retry, kw_only=True):

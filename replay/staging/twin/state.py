@@ -110,7 +110,7 @@ def choose(control: str = "") -> Running:
     if not twins:
         raise UsageError("no twin runs", hint="replay twin run FILE starts one")
     if len(twins) > 1:
-        raise UsageError(f"{len(twins)} twins run: which one?", hint=f"--control ADDRESS: {listed}")
+        raise UsageError(f"{len(twins)} twins run: which one?", hint=f"give --control ADDRESS: {listed}")
     return twins[0]
 
 

@@ -43,7 +43,7 @@ class Times(Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Parse a distribution, or a constant number of seconds."""
+        """Parse a distribution; a single time is a constant one. Raises UsageError if the value is neither."""
         words = str(value).split()
         if words and words[0] not in ("constant", "exponential", "lognormal", "uniform"):
             words = ["constant", *words] if len(words) == 1 else ["", *words]
@@ -88,7 +88,7 @@ class Times(Kind):
         return (self.first + self.second) / 2 if self.shape == "uniform" else self.first
 
     def draw_ns(self, random_: random.Random) -> int:
-        """Draw one time."""
+        """Draw a time from the distribution."""
         if self.shape == "constant" or not self.first + self.second:
             return int(self.first)
         if self.shape == "exponential":

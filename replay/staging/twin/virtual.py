@@ -42,7 +42,7 @@ class Outcome:
 def drive(
     workers: int, queue_max: int, mean_gap_ns: float, service_ns: Callable[[], int], customers: int, seed: int
 ) -> Outcome:
-    """Send `customers` arrivals, with exponential gaps, through a station of `workers`."""
+    """Simulate `customers` arrivals with exponential gaps at a station of `workers`, and return the outcome."""
     station: Station[int] = Station(workers, queue_max)
     ends: list[int] = []
     waits = array("q")
@@ -66,7 +66,7 @@ def drive(
 
 
 def exponential_ns(mean_ns: float, seed: int) -> Iterator[int]:
-    """Yield exponential times without end."""
+    """Yield exponentially distributed times without end."""
     draw = np.random.default_rng(seed)
     while True:
         yield from np.rint(draw.exponential(mean_ns, BLOCK)).astype(np.int64).tolist()

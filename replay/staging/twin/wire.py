@@ -26,7 +26,7 @@ _PADDING = b"." * (1 << 20)
 
 
 class Request(NamedTuple):
-    """A request as a service sees it: how many services it has passed, and how many retries led to it."""
+    """A request as a service sees it. `hops` is how many services it has passed, `retry` how many retries led to it."""
 
     method: str
     path: str
@@ -138,7 +138,10 @@ def _number(value: bytes) -> int:
 
 
 async def _body(stream: trio.SocketStream, received: bytearray, length: int) -> bytes:
-    """Read a body of `length` bytes, or a chunked one (-1); data after the body stays in `received`."""
+    """Read a body of `length` bytes, or a chunked one (-1); data after the body stays in `received`.
+
+    Raises RefusedError if the body is too long or a chunk is malformed, ClosedError if the connection ends before.
+    """
     if length >= 0:
         if length > BODY_BYTES_MAX:
             raise RefusedError("too long body", 413)

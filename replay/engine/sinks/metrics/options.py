@@ -13,7 +13,7 @@ def take_apart(
 ) -> tuple[str, dict[str, float]]:
     """Split the value into the address and the options in seconds.
 
-    Raises UsageError if there is no address, or for an option that does not exist or has no duration.
+    Raises UsageError if there is no address, or for an option that does not exist or has no valid duration.
     """
     address, *texts = value.split(",")
     options = dict(defaults)

@@ -277,7 +277,7 @@ def _add(metrics: Any, metric: Metric, snapshot: Snapshot, times: tuple[int, int
 def fill_exponential(point: metrics_pb2.ExponentialHistogramDataPoint, histogram: Histogram) -> None:
     """Fill a data point, in seconds, with the counts of a histogram.
 
-    No count is lost: the sum of the buckets is exact.
+    No count is lost: the zero count and the buckets add up to the count of the histogram.
     """
     used = np.flatnonzero(histogram.counts)
     counts = histogram.counts[used]
