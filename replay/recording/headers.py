@@ -15,7 +15,7 @@ _NAME = re.compile(r"!?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 class HeaderList:
     """Patterns of header names, in lower case.
 
-    `*` stands for any characters. A header is recorded if it matches a wanted pattern and no unwanted one.
+    `*` stands for any characters. A header is included if it matches a wanted pattern and no unwanted one.
     """
 
     wanted: tuple[str, ...]
@@ -39,7 +39,7 @@ class HeaderList:
         return cls(wanted or ("*",), tuple(name[1:] for name in names if name.startswith("!")))
 
     def has(self, name: bytes) -> bool:
-        """Return whether a header is recorded."""
+        """Return whether the list includes a header."""
         text = name.decode("latin-1").lower()
         return any(fnmatch.fnmatchcase(text, each) for each in self.wanted) and not any(
             fnmatch.fnmatchcase(text, each) for each in self.unwanted

@@ -166,7 +166,8 @@ class Recorder:
     async def close(self) -> Ended | None:
         """Pass on the remaining exchanges, and end the writer.
 
-        Returns its result, or None if it cannot report one within END_WITHIN_S. The rest is then counted as lost.
+        Returns the writer's result, or None if it does not report one within END_WITHIN_S. Exchanges that are still
+        in the queue or in the ring are then counted as lost.
         """
         self._closing = True
         self._wake.set()

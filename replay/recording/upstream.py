@@ -30,7 +30,7 @@ class Upstream:
     """The service to which a proxy forwards requests.
 
     `check` looks up its address and must be called before the first request. Raises UsageError if the URL is
-    invalid, and InputError if the file `ca` is.
+    invalid, or if `ca` is given without https, and InputError if the file `ca` cannot be used.
     """
 
     def __init__(self, url: str, allowed: Allowed, ca: Path | None = None) -> None:
@@ -67,7 +67,7 @@ class Upstream:
     async def check(self) -> None:
         """Look up the service.
 
-        Raises UsageError if its name has no address, and LimitError if an address is neither loopback nor allowed.
+        Raises UsageError if the lookup fails, and LimitError if an address is neither loopback nor allowed.
         """
         try:
             await self._look_up()
@@ -132,7 +132,7 @@ def _client_context(ca: Path | None) -> ssl.SSLContext:
 
 
 def server_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """Return the TLS context of a listener with its certificate. Raises InputError if a file is invalid."""
+    """Return the TLS context of a listener with its certificate. Raises InputError if a file cannot be used."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(cert, key)
