@@ -32,7 +32,8 @@ class HeaderList:
         wrong = next((name for name in names if not _NAME.fullmatch(name)), None)
         if wrong is not None or not names:
             raise UsageError(
-                f"--record-headers {text!r}: {'it is empty' if wrong is None else f'{wrong!r} is not a header name'}",
+                f"--record-headers {text!r}: "
+                f"{'it lists no header' if wrong is None else f'{wrong!r} is not a header name'}",
                 hint="give all, none, or a list: accept,content-type,x-*,!x-trace",
             )
         wanted = tuple(name for name in names if not name.startswith("!"))

@@ -249,7 +249,7 @@ class Server:
         self.counts["waits for descriptors"] += 1
         self.say_once(
             f"{self.connections_max:,} connections are open, and no descriptors are left: new ones wait"
-            " (ulimit -n allows more)"
+            " (to allow more, raise the hard limit, as root with ulimit -n)"
         )
 
     async def _accept(self, begin: Begin) -> None:

@@ -179,7 +179,9 @@ class Recorder:
             await self._process.wait()
         if patience.cancelled_caught:
             self.accounts.lost[QUEUE_FULL] += len(self._queue)
-            self._say(f"the recording could not be written within {END_WITHIN_S:g} s: the rest is lost")
+            self._say(
+                f"the recording could not be written within {END_WITHIN_S:g} s: requests not yet written are lost"
+            )
             self._process.kill()
         if self._ring is not None and not line:
             self.accounts.lost[QUEUE_FULL if patience.cancelled_caught else WRITER_ENDED] += (
