@@ -81,14 +81,17 @@ class Upstream:
         self._looked_up_s = trio.current_time()
 
     async def connect(self) -> Stream:
-        """Return a new connection, secured if the service uses TLS. Raises OSError if no address accepts one."""
+        """Return a new connection, secured if the service uses TLS.
+
+        Raises OSError if no address accepts one, or if the service now has an address that is not allowed.
+        """
         if trio.current_time() - self._looked_up_s > LOOKED_UP_FOR_S:
-            # If the lookup fails, the known addresses stay in use. A disallowed address is an error.
-            with contextlib.suppress(OSError):
-                try:
+            try:
+                # If the lookup fails, the known addresses stay in use.
+                with contextlib.suppress(OSError):
                     await self._look_up()
-                except LimitError as error:
-                    raise ConnectionRefusedError(str(error)) from None
+            except LimitError as error:
+                raise ConnectionRefusedError(str(error)) from None
         failure: OSError = ConnectionRefusedError("no address")
         for kind, address in self._addresses:
             sock = socket.socket(kind, socket.SOCK_STREAM)
