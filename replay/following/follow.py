@@ -98,9 +98,9 @@ class Following:
         self._not_due = 0
 
     def wait_for_history(self) -> None:
-        """Wait until the lines from before the run have been read, which show the routes, and prepare the schedule.
+        """Wait until the lines from before the run have been read, then prepare the schedule from their routes.
 
-        Raises the error with which reading failed, if it did.
+        Raises the error with which reading failed, or OutputError if the trace to keep cannot be created.
         """
         while not self.reading.ready.wait(0.05):
             pass
@@ -170,7 +170,7 @@ class Following:
         )
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
-        """Set the limits of the run. If an address is beyond this machine, limits that are not set have defaults."""
+        """Set the limits of the run. If an address is not loopback, limits that the scenario lacks get defaults."""
         self.looking.set_limits(self.scenario, is_local=all(map(is_loopback, addresses)))
 
     def begin(self, start: ClockPair, routes: list[RouteStart], metrics: Sequence[LaneMetrics]) -> None:
@@ -235,7 +235,7 @@ class Following:
         return ""
 
     def close(self) -> None:
-        """Stop reading, count the entries read so far, and write the rest of the kept trace."""
+        """Stop reading, count the entries read so far, and complete the kept trace."""
         if not self.stream.is_recorded:
             self.stream.close()
         self.reading.stop()

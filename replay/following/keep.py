@@ -94,9 +94,9 @@ class Keeper:
         self._rows += len(targets)
 
     def close(self) -> Trace | None:
-        """Write the rest, and return the trace.
+        """Write the queued entries, and return the trace.
 
-        Returns None if there is no entry to write, or if writing failed. In the second case, `failure` is the error.
+        Returns None if the trace has no entry, or if writing failed. In the second case, `failure` is the error.
         """
         self._parts.put(None)
         self._thread.join()

@@ -212,7 +212,10 @@ class FollowedRows:
             self._held.append(chunks.popleft())
 
     def _take_complete(self) -> None:
-        """Move held entries whose timestamp's period is complete, or that can wait no longer, into the schedule."""
+        """Move held entries into the schedule when the period of their timestamp is complete.
+
+        Entries that can wait no longer are moved before, and all entries once the source has ended.
+        """
         now_ns, resolution_ns = self._wall.now_ns(), self.reading.resolution_ns
         all_there = self.reading.ended.is_set()
         ready: list[Chunk] = []
@@ -234,7 +237,7 @@ class FollowedRows:
         return chunk.at_ns - np.maximum(chunk.took_ns, 0) if self.reading.reader.subtracts else chunk.at_ns
 
     def _enter(self, chunks: list[Chunk]) -> None:
-        """Spread the timestamps of entries, and put the entries that are in time into the schedule."""
+        """Spread the timestamps of entries if they are coarse, and put selected entries in time into the schedule."""
         columns = _joined(chunks)
         for part in self._spread(columns):
             if self.reading.reader.subtracts:

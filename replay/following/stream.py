@@ -78,7 +78,7 @@ class Stream(SourceFile):
         """Return new whole lines, or nothing if there are none now."""
 
     def _last(self) -> list[bytes]:
-        """Return the remainder at the end of the source: a last line without its line end."""
+        """Return last lines that have no line end in the source, each with a line end added."""
         return []
 
     def _has_ended(self) -> bool:

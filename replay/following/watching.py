@@ -93,7 +93,7 @@ class Looking:
         self._jumped_ns = jumped_ns or self._jumped_ns
 
     def _look_for_silence(self) -> None:
-        """Report once that the source has had no entry for SILENT_S, until it has an entry again."""
+        """Report that the source has had no entry for SILENT_S, once per silence."""
         if self._reading.ended.is_set():
             return
         silent_s = (time.monotonic_ns() - self._rows.last_entry_ns) / SECOND_NS
