@@ -337,7 +337,7 @@ class Following:
             notes.append(Note("TRACE_NOT_WHOLE", problem))
         if self._not_due and not self.stream.is_recorded:
             what = counted(self._not_due, "request")
-            notes.append(Note("NOT_DUE", f"{what} from the mirror were due after the end, and were not sent"))
+            notes.append(Note("NOT_DUE", f"not sent, because due after the end: {what} from the mirror"))
         unused = [
             rule for rule in self.wanted.options.scrub.as_list() if rule not in self.reading.found.rules_used
         ]

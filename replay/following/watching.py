@@ -123,7 +123,7 @@ class Looking:
         if rejected := self._rejected_words():
             # Requests that a mirror loses never become lines.
             total = self._reading.lines() + sum(stream.lost().values())
-            notes.append(Note("LINES_REJECTED", f"{rejected} of {units.counted(total, self._unit)}"))
+            notes.append(Note("LINES_REJECTED", f"{rejected}, of {units.counted(total, self._unit)} in all"))
         if account.own_requests:
             notes.append(Note("OWN_REQUESTS", self._own_words()))
         if self._jumped_ns:
@@ -149,7 +149,7 @@ class Looking:
         needed = account.needed.at()
         if needed is None or (account.late > account.entries // 2 and needed > STAMPS_LONG_PAST_NS):
             return f"{words}; their stamps are long past: replay a recording with `replay run`, or see --tz"
-        return f"{words}; --delay {_rounded_up(needed)} would have been enough for 99.9%"
+        return f"{words}; --delay {_rounded_up(needed)} would have been enough for 99.9% of the entries"
 
 
 def sampled(all_metrics: Sequence[LaneMetrics]) -> set[int]:
