@@ -67,7 +67,7 @@ class RouteCounter:
     def all_rates(self) -> Iterator[Rates]:
         """Yield the rates of every aspect that differs between any two runs.
 
-        Fields that cannot be compared between some two runs are left out.
+        A field is left out if two of the runs have no responses in which it can be compared.
         """
         names = [*HEADS_FIRST, *sorted(self.route.heads.keys() - set(HEADS_FIRST))]
         for name in names:

@@ -24,7 +24,7 @@ LOST_ROWS = ("ring", "disk", "late")
 """Reasons why a run may have no row for a response that it received."""
 
 BODIES_MAX = 2_000_000
-"""Maximum number of parsed bodies over all runs. If there are more, every n-th request is parsed."""
+"""Maximum number of parsed bodies over all runs. If there could be more, only every n-th request is parsed."""
 
 
 _COPIES_BITS = 32
@@ -339,7 +339,7 @@ def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list
 
 
 def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses) -> None:
-    """Parse the kept bodies of all runs; if there are very many, those of every n-th request."""
+    """Parse the kept bodies of all runs; if there could be more than BODIES_MAX, only those of every n-th request."""
     by_route = dict(zip(np.unique(universe.routes).tolist(), found.routes, strict=True))
     every = max(1, -(-len(universe.keys) * len(runs) // BODIES_MAX))
     for at, run in enumerate(runs):
@@ -361,7 +361,7 @@ def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses)
 
 
 def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
-    """Add a note on runs that kept no bodies: fields are compared only if both runs kept the body."""
+    """Add a note if a run kept no bodies although another one did: fields are compared only if both runs kept them."""
     counts = [sum(int(route.parsed[at].sum()) for route in found.routes) for at in range(len(runs))]
     if found.bodies and min(counts) == 0:
         few, many = (runs[counts.index(extreme(counts))].path for extreme in (min, max))

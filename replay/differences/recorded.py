@@ -41,8 +41,8 @@ _RECORDED_MIN = 10
 def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Options) -> Differences:
     """Compare runs with their recording.
 
-    Raise UsageError if the recording is not available or has no responses, and the errors of `refuse_unlike` and
-    `read_responses`.
+    Raise UsageError if the recording is not available or has no responses, and the errors of `refuse_unlike`,
+    `read_responses` and `rules_of`.
     """
     runs = new.runs
     refuse_unlike(runs)
@@ -112,7 +112,10 @@ def _same_sentence(found: _Comparison, new: RunsOfSide, options: Options) -> str
 
 
 def _trace_of(run: KeptRun, given: str | None) -> Trace:
-    """Open the recording of a run. Raise UsageError if it is not the one that was replayed, or has no responses."""
+    """Open the recording of a run.
+
+    Raise UsageError if it is missing, is not the one that was replayed, or has no responses.
+    """
     identity = run.document.trace
     place = given or (identity.path if identity is not None else "")
     if not place:
@@ -236,7 +239,10 @@ class _Comparison:
         recorded: int,
         least: float,
     ) -> None:
-        """Report a field if enough new responses have something that no recorded one has."""
+        """Report a field if enough new responses have something that no recorded one has.
+
+        There must also be so many recorded responses that it would hardly be absent from them by chance.
+        """
         share = float(unseen.sum() / max(of.sum(), 1))
         if share < least or recorded * -math.log1p(-min(share, 0.99)) < -math.log(SEEN_ALMOST_SURELY):
             return
