@@ -124,7 +124,7 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
         if _kept_secrets(run) != _kept_secrets(first):
             raise UsageError(
                 f"one of {pair} kept secrets and the other did not",
-                hint="run both with --keep-answer-secrets, or without",
+                hint="run both with --keep-answer-secrets, or both without",
             )
         if changed := changed_settings(one.scenario, two.scenario):
             changes = "; ".join(
@@ -158,7 +158,7 @@ def rules_of(runs: Sequence[KeptRun]) -> list[IgnoreRule]:
     for run in runs:
         for rule in run.document.scenario.get("ignore", []):
             if not isinstance(rule, dict) or not isinstance(rule.get("field"), str):
-                raise InputError(f"{run.path}/run.json: a rule of scenario.ignore has no field")
+                raise InputError(f"{run.path}/run.json: a rule of scenario.ignore has no valid field")
             rules.append(IgnoreRule(route=str(rule.get("route", "*")), field=rule["field"]))
     return list(dict.fromkeys(rules))
 

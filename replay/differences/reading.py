@@ -148,7 +148,7 @@ def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
         return set()
     left_out = asked[0].union(*asked[1:]) - asked[0].intersection(*asked[1:])
     if left_out:
-        notes.append(f"not all runs kept these headers: {', '.join(sorted(left_out))}; they are not compared")
+        notes.append(f"these are not compared, because not all runs kept them: {', '.join(sorted(left_out))}")
     return left_out
 
 
@@ -181,7 +181,9 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
     keys = (numbers << np.uint64(_COPIES_BITS) | copies).astype(np.int64)
     last = np.append(keys[1:] != keys[:-1], True) if keys.size else np.zeros(0, bool)
     if (twice := int(keys.size - last.sum())) > 0:
-        notes.append(f"{run.path} has {twice:,} requests with more than one response: the last one counts")
+        notes.append(
+            f"{run.path} has {counted(twice, 'repeated response')}: of several responses to one request, the last counts"
+        )
         table, keys = table.filter(pa.array(last)), keys[last]
     return _Head(keys, table, answers.sound_until_ns() if answers.problems else None)
 
@@ -197,7 +199,7 @@ def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) 
         if last is None:
             last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
         notes.append(
-            f"{run.path} {why}: only requests that were due in its first {max(last, 0) / 1e9:.3g} s are compared"
+            f"{run.path} {why}: requests that were due after its first {max(last, 0) / 1e9:.3g} s are not compared"
         )
         found = last if found is None else min(found, last)
     return found

@@ -122,8 +122,8 @@ def _trace_of(run: KeptRun, given: str | None) -> Trace:
         raise UsageError(f"{run.path} does not record its trace", hint="give it with --trace TRACE")
     if not Path(place).is_dir():
         raise UsageError(
-            f"the recording of {run.path} is not a trace at {place}",
-            hint="import it to a trace, and give that with --trace TRACE",
+            f"there is no trace at {place}, the recording of {run.path}",
+            hint="give the trace with --trace TRACE; if there is none, import the recording first",
         )
     trace = Trace.open(place)
     if identity is not None and trace.digest != identity.digest:
