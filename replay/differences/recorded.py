@@ -55,6 +55,9 @@ def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Opt
         recorded = Path(area) / RECORDED
         notes = write_recorded(trace, runs, recorded)
         document = runs[0].document
+        if not KeptRun(recorded, document).answers:
+            read_responses(runs)  # This raises if the runs kept no responses.
+            raise UsageError(f"{trace.path} has no recorded response to any request of these runs")
         responses = read_responses([KeptRun(recorded, document), *runs])
         ignoring = Ignoring([*rules_of(runs), *options.ignore])
         found = _Comparison(responses, ignoring, options)
