@@ -1,6 +1,6 @@
 """The builds of an A/B session.
 
-Each build is started on its own port for one run, and then stopped with all processes that it started.
+Each build is started on its own port for one run, and then stopped with all processes of its session.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Build:
         url: str = f"http://{HOST}:{{port}}",
         cores: Collection[int] = (),
     ) -> Iterator[str]:
-        """Start the build, wait until it is ready, and yield its URL; afterwards stop every process that it started.
+        """Start the build, wait until it is ready, and yield its URL; afterwards stop every process of its session.
 
         If the build is a URL, nothing is started, and the URL is yielded without a check.
 
@@ -183,7 +183,7 @@ def _members(session: int) -> list[int]:
 
 
 def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
-    """Run a user's command before or after runs, and afterwards stop every process that it started.
+    """Run a user's command before or after runs, and afterwards stop every process of its session.
 
     An empty command does nothing. Raise UsageError if the command fails or takes longer than `time_limit_s`, or than
     1 s if the limit is lower.

@@ -31,7 +31,10 @@ def compare_given(
     unit: str,
     sequential: bool,
 ) -> Comparison:
-    """Compare two sides. Raise UsageError for a wrong option or an empty side, and the errors of `sides_of`."""
+    """Compare two sides.
+
+    Raise UsageError for a wrong option or an empty side, and the errors of `sides_of` and `compare_sides`.
+    """
     for name in metrics:
         parse_metric(name)
     if labels[0] == labels[1]:

@@ -133,7 +133,7 @@ def sides_of(
 
 
 def load_side(text: str, default: str, folder: Callable[[Path], SideRun] | None = None) -> Side:
-    """Load one side from `[LABEL=]PATH[,PATH...]`. Raise the errors of `load_sides`."""
+    """Load one side from `[LABEL=]PATH[,PATH...]`. Raise the errors of `load_sides`, except for a run given twice."""
     label, paths = _split(text, default)
     return _side(label, paths, "", folder)
 
@@ -143,7 +143,7 @@ def _side(
 ) -> Side:
     """Load the runs at these paths.
 
-    Runs that `replay ab` repeated are left out. Raise InputError if there are no others.
+    Runs that `replay ab` repeated are left out. Raise InputError if no other run remains.
     """
     runs, left_out = [], []
     for at, path in enumerate(paths):

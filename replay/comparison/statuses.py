@@ -16,9 +16,9 @@ from .words import NOTHING_SHOWN
 
 
 def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
-    """Return a verdict on statuses alone, and its sentence; None if they allow a comparison of latencies.
+    """Return a verdict on statuses alone, and its sentence; None if latencies can be compared.
 
-    They allow it, too, if a side has no statuses to compare with the recording.
+    None is also returned if a side has no statuses to compare with the recording.
 
     A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION.
     Otherwise the verdict is INVALID if most runs of a side failed by their statuses, and INCONCLUSIVE if base is

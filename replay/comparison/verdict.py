@@ -150,8 +150,8 @@ def compare_sides(
 ) -> Comparison:
     """Compare loaded sides. `blocks` are groups of runs within which the labels were randomised.
 
-    Raise UsageError if the runs do not fit the requested design, or if `fail_on` contains `different` but the
-    responses cannot be compared.
+    Raise UsageError if a metric is unknown, if the runs do not fit the requested design, or if `fail_on` contains
+    `different` but the responses cannot be compared.
     """
     found = _compare_speed(base, new, options, blocks)
     if found.verdict == "INVALID":
