@@ -202,7 +202,9 @@ def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
         try:
             code = process.wait(max(time_limit_s, 1.0))
         except subprocess.TimeoutExpired:
-            raise UsageError(f"--{name}: not finished after {time_limit_s:.0f} s{_words(log)}") from None
+            raise UsageError(
+                f"--{name}: not finished after {max(time_limit_s, 1.0):.0f} s{_words(log)}"
+            ) from None
         finally:
             end_session(process)
     if code:

@@ -160,7 +160,7 @@ def family_alpha(model: Model, found: Fit, alpha: float) -> float:
 
 
 _SPURIOUS = 2.0
-"""The share of each variable that is drawn independently is this number divided by the degrees of freedom, at most 1."""
+"""The independently drawn share of each variable is this number divided by the degrees of freedom, at most 1."""
 
 
 @functools.lru_cache(maxsize=16)

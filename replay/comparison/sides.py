@@ -236,7 +236,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
         raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
     doubts = []
     if log.problem_count:
-        doubts.append(f"{log.problem_count} line(s) were left out: {log.problems[0]}")
+        doubts.append(f"lines that were left out: {log.problem_count:,} ({log.problems[0]})")
     notes = _clock_notes(log)
     histograms = log.by_tag()
     if not any(histogram.count for histogram in histograms.values()):
@@ -270,7 +270,7 @@ def _clock_notes(log: hlog.Log) -> list[str]:
         before = last.get(interval.tag, -math.inf)
         jumps += interval.start_s < before - _JUMP_S or interval.length_s < 0
         last[interval.tag] = interval.start_s
-    return [f"{log.path}: time goes back at {jumps} line(s); the totals are still correct"] if jumps else []
+    return [f"{log.path}: lines at which time goes back: {jumps:,}; the totals are correct"] if jumps else []
 
 
 _Log = tuple[dict[str, Histogram], dict[str, dict[str, int]]]

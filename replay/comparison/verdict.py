@@ -160,7 +160,7 @@ def compare_sides(
     if responses is None and "different" in options.fail_on:
         raise UsageError(
             f"--fail-on different: {notes[0] if notes else 'the runs kept no responses'}",
-            hint="compare runs that both kept responses (--keep-answers digest, sample or all), or leave the flag out",
+            hint="compare runs that all kept responses (--keep-answers digest, sample or all), or leave the flag out",
         )
     return replace(found, responses=responses, notes=(*found.notes, *notes))
 
@@ -181,8 +181,8 @@ def _compare_speed(
     if not made.metrics:
         why = made.left_out[0] if made.left_out else "no metric was requested"
         sentence = (
-            f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs per side "
-            f"with such a metric would decide it"
+            f"{NOTHING_SHOWN}: no metric can be compared: {why}; at least {RUNS_MIN} runs per side "
+            f"with such a metric are needed"
         )
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):

@@ -182,7 +182,7 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
     last = np.append(keys[1:] != keys[:-1], True) if keys.size else np.zeros(0, bool)
     if (twice := int(keys.size - last.sum())) > 0:
         notes.append(
-            f"{run.path} has {counted(twice, 'repeated response')}: of several responses to one request, the last counts"
+            f"{run.path} has {counted(twice, 'repeated response')}: the last response to a request counts"
         )
         table, keys = table.filter(pa.array(last)), keys[last]
     return _Head(keys, table, answers.sound_until_ns() if answers.problems else None)
