@@ -99,7 +99,7 @@ def read(parse: Callable[[Any], Number], given: object, name: str) -> Number:
 
 
 def read_length(given: object, name: str) -> int:
-    """Parse the length of a trial, and return nanoseconds. Raise UsageError if it is invalid or shorter than 0.1 s."""
+    """Return the length of a trial or hold in ns. Raise UsageError if it is invalid or shorter than 0.1 s."""
     value_ns = read(units.parse_duration_ns, given, name)
     if value_ns < units.SECOND_NS // 10:
         raise UsageError(f"{name}: {given!r} is shorter than 0.1 s", hint="give 15s, for example")

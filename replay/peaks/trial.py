@@ -51,7 +51,7 @@ GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
 """The objectives if the scenario has none."""
 
 PAUSE_S = 0.5
-"""Pause between the end of a trial and the start of the next one in seconds. On the way down there is none."""
+"""Pause between two trials in seconds. There is none on the way down, nor before a trial is repeated."""
 
 SAME_RATE, SCALINGS_MAX = 0.005, 4
 """How exactly a hold's scale is searched.
@@ -182,7 +182,7 @@ class Bench:
     def _refuse_baseline(self, run: Run, until_ns: int) -> None:
         """Raise RefusedError if most responses of the baseline are worse than recorded.
 
-        Such a target would seem to survive any surge. An objective on statuses may accept them.
+        Such a target would seem to survive any surge. An objective on statuses may accept such responses.
         """
         share = _baseline_share(run, until_ns / units.SECOND_NS)
         if share > FAILED_SHARE and not self._accepts_statuses:
