@@ -119,7 +119,7 @@ class Keeper:
             self._writer.__exit__(None, None, None)
         except (ReplayError, OSError) as error:
             self.failure = error
-            self.dropped += self._rows  # They were written, but are lost with the trace.
+            self.dropped += self._rows  # These rows were written, but are lost with the trace.
             self._discard()
             return None
         return self._writer.trace

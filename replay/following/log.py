@@ -27,7 +27,7 @@ DRAIN_S = 10.0
 """How long, in seconds, a rotated file is read at least."""
 
 HISTORY_HEAD_BYTES, HISTORY_TAIL_BYTES = 64 << 10, 1 << 20
-"""Bytes that are read of what was written before the run: the head, for names of columns, and the tail, for routes."""
+"""How many bytes from before the run are read: of the head, for names of columns, and of the tail, for routes."""
 
 _SEEN_BYTES = 64
 
