@@ -233,7 +233,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
             f"{path} does not state the unit of its values", hint="give it with --unit ns, us, ms or s"
         )
     if unit not in UNITS:
-        raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
+        raise UsageError(f"--unit: {unit!r} is not a unit", hint="give ns, us, ms or s")
     doubts = []
     if log.problem_count:
         doubts.append(f"lines that were left out: {log.problem_count:,} ({log.problems[0]})")

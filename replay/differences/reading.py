@@ -125,7 +125,7 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
     for route in found.routes:
         if route.names.folded:
             notes.append(
-                f"{route.route}: fields beyond the first {len(route.names.names):,} are judged as one,"
+                f"{route.route}: fields beyond the first {len(route.names.names) - 1:,} are judged as one field,"
                 " (other fields)"
             )
     return found

@@ -259,7 +259,9 @@ class Following:
             return ""
         why = "the disk was too slow" if self._keep_failure is None else reason_of(self._keep_failure)
         what = "is not complete" if self._kept else "was not made"
-        return f"{self.wanted.keep} {what}: {counted(self._kept_dropped, 'entry', 'entries')} not kept, {why}"
+        return (
+            f"{self.wanted.keep} {what}: {counted(self._kept_dropped, 'entry', 'entries')} not kept ({why})"
+        )
 
     def failed(self) -> bool:
         """Return whether reading the source has failed."""

@@ -67,7 +67,7 @@ def find_in_folder(
     """
     lowest, highest, width, votes = bounds
     if votes not in VOTES:
-        raise UsageError(f"votes: {votes!r} trials cannot decide a load", hint="give 1, 3 or 5")
+        raise UsageError(f"votes: {votes!r} is not an allowed number of trials", hint="give 1, 3 or 5")
     trial_ns, hold_ns = (
         read_length(text, name) for text, name in zip(lengths, ("trial", "hold"), strict=True)
     )
