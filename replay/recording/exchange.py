@@ -35,7 +35,7 @@ class Response(msgspec.Struct, array_like=True):
 
 
 class Exchange(msgspec.Struct, array_like=True):
-    """A request as sent, with its response if one arrived. -1 is unknown.
+    """A request as sent, with its response if one arrived. -1 means unknown.
 
     `at_ns` is when the first byte of the request was read, in ns since the Unix epoch. `first_byte_ns` and
     `took_ns` are the times from then to the first and the last byte of the response. `headers` are complete and in
@@ -121,7 +121,7 @@ class KeptBody:
             self.whole, self.starved = False, True
 
     def give_up(self) -> None:
-        """Release the memory of the body, when it has been handed over or will not be recorded."""
+        """Release the memory of the body, which was passed on or will not be recorded."""
         self._budget.give_back(len(self.data))
         self.data = bytearray()
 
@@ -152,8 +152,8 @@ class Clock:
 class Clients:
     """Determines the address of the client that sent a request.
 
-    It is the peer, or, if the peer is a proxy on this machine or in a private network, the address that the proxy
-    forwards.
+    It is the address that the peer forwards if the peer is on this machine or in a private network, otherwise the
+    peer's own.
     """
 
     def __init__(self) -> None:

@@ -57,7 +57,7 @@ REASONS = {
 
 
 class RefusedError(Exception):
-    """Raised for a request that is refused: a proxy does not forward it, and a receiver does not pass it on.
+    """Raised for a request that is refused: a proxy forwards no more of it, and a receiver does not pass it on.
 
     `why` is the reason in the accounts, and `status` the status of the response.
     """
