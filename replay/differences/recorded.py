@@ -181,7 +181,7 @@ class _Comparison:
             self._name(route, "type", "value", unseen, same, int(same.any(axis=0).sum()), SHARE_MIN)
 
     def _fields(self, route: RouteResponses) -> None:
-        """Judge types and presence of the fields of JSON bodies whose parent is present."""
+        """Judge the types and the presence of the fields of bodies, wherever the field's parent is an object."""
         statuses = route.heads["status"]
         usable = route.parsed & route.parsed[0] & (statuses == statuses[0])
         usable[0] = usable[1:].any(axis=0)
@@ -244,7 +244,7 @@ class _Comparison:
     ) -> None:
         """Report a field if enough new responses have something that no recorded one has.
 
-        There must also be so many recorded responses that it would hardly be absent from them by chance.
+        The recording must also be so large that this would hardly be missing from it by chance.
         """
         share = float(unseen.sum() / max(of.sum(), 1))
         if share < least or recorded * -math.log1p(-min(share, 0.99)) < -math.log(SEEN_ALMOST_SURELY):

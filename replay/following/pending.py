@@ -42,7 +42,7 @@ LAG_MIN_NS = 20 * MS_NS
 """The lag of an entry counts as at least this: the time between two polls of the source."""
 
 SPARE_NS = 30 * MS_NS
-"""Time between the latest reading of an entry and its release. Entries that are read meanwhile are still sorted in."""
+"""Time between the last instant at which an entry is read in time and its release, for sorting in late arrivals."""
 
 PAUSE_S = 0.01
 SETTLE_NS = 200 * MS_NS
@@ -80,8 +80,8 @@ def lead_of(delay_ns: int) -> int:
 def needed_of(lags_ns: Int64s) -> Int64s:
     """Return the least delay with which each entry would have been in time.
 
-    `lags_ns` is how long after its start an entry did not exist yet; less than LAG_MIN_NS counts as LAG_MIN_NS. The
-    delay minus its own `lead_of` must not be shorter than that.
+    `lags_ns` is the time from the start of each entry to the last instant at which it did not exist yet, and counts as
+    LAG_MIN_NS at least. The delay minus its own `lead_of` must not be shorter than the lag.
     """
     lags_ns = np.maximum(lags_ns, LAG_MIN_NS)
     return np.minimum((lags_ns / (1 - LEAD_SHARE)).astype(np.int64), lags_ns + LEAD_MAX_NS)

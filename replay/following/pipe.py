@@ -74,7 +74,10 @@ class StandardInput(Stream):
         return [rest + b"\n"] if rest.strip() else []
 
     def close(self) -> None:
-        """Close this object's copy of the descriptor, once: its number may belong to another file afterwards."""
+        """Close this object's copy of the descriptor; further calls do nothing.
+
+        The number of a closed descriptor may belong to another file.
+        """
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
