@@ -37,8 +37,8 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
     if _has_failed(base) or _has_failed(new):
         return (
             "INVALID",
-            "in most runs of a side, most statuses are worse than recorded, so these runs allow no verdict on the builds:"
-            f" {shares}",
+            "in most runs of a side, most statuses are worse than recorded, so these runs allow no verdict on the"
+            f" builds: {shares}",
         )
     if old > now + SUSPECT_SHARE:
         return (

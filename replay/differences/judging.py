@@ -25,7 +25,7 @@ from .statistics import RUNS_MIN, Judged
 from .values import Kind
 
 OPAQUE = 0.5
-"""If digests differ in at least this share of responses between runs of base, they cannot show differences of builds."""
+"""If digests differ in at least this share of responses between runs of base, they say nothing about the builds."""
 
 STABLE = 0.01
 """A field that differs in at most this share of the responses of one build counts as stable."""
@@ -187,7 +187,7 @@ def _too_few(base: RunsOfSide, new: RunsOfSide) -> list[str]:
 
 
 def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -> list[FieldFinding]:
-    """Return one finding per field: for its most significant aspect, or for the most frequent if none is significant."""
+    """Return one finding per field: for its most significant aspect, or for the most frequent if there is none."""
     best: dict[tuple[str, str], int] = {}
     for at, rates in enumerate(family.rates):
         key = (rates.route.route, rates.field)

@@ -117,7 +117,7 @@ class Stream(SourceFile):
             yield from self._last()
 
     def finish(self) -> None:
-        """Accept no new data, if the source can refuse data; it then ends when the data that has arrived was read."""
+        """Accept no new data, if the source can refuse data; it then ends once the data that has arrived is read."""
 
     def close(self) -> None:
         """Close the files and connections of the source."""

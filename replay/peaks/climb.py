@@ -41,8 +41,8 @@ class Measure(Protocol):
 class CoolDown:
     """The recovery after a trial at `load` that missed a goal.
 
-    `took_s` is how many seconds passed until the target behaved at the lowest load as before (None: it never
-    did).
+    `took_s` is how many seconds passed until the target behaved at the lowest load as before (None: it did not in
+    time).
     """
 
     load: float
@@ -166,7 +166,7 @@ def _is_back(found: Climb) -> bool:
 def _hold(
     found: Climb, search: Search, tried: Callable[[float, str], Trial], recovers: Callable[[Trial], bool]
 ) -> None:
-    """Hold the peak for the length of a hold, and try lower loads if the target does not sustain it (see HOLDS_MAX)."""
+    """Try the peak for the length of a hold, and lower loads if the target does not sustain it (see HOLDS_MAX)."""
     load = found.peak
     for number in range(HOLDS_MAX):
         trial = tried(load, "hold")

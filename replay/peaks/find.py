@@ -63,7 +63,7 @@ def find_in_folder(
     """Search for the peak on behalf of a program, and write the runs and peak.json into a new folder.
 
     `bounds` are lowest, highest, width and votes; `lengths` are those of trial and hold. Raise UsageError if an
-    argument is invalid, OutputError if the folder exists, and the errors of `find_peak`.
+    argument is invalid, OutputError if the folder cannot be created, and the errors of `find_peak`.
     """
     lowest, highest, width, votes = bounds
     if votes not in VOTES:

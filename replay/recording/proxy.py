@@ -366,8 +366,8 @@ class _Conversation:
         self._resets_service = True
         sending = self._sending
         if sending is not None:
-            # Part of the request was forwarded. The connection to the service is reset, so that the service does not
-            # process that part.
+            # Part of the request may have been forwarded. The connection to the service is reset, so that the service
+            # does not process that part.
             has_begun = sending.response is not None
             if sending in self._pending:
                 self._pending.remove(sending)
