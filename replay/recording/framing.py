@@ -191,7 +191,7 @@ def _checked(line: re.Match[bytes], headers: Headers, end: int) -> RequestHead:
     length = _length(lengths, codings, minor)
     options = {option.strip() for option in connection.split(b",")} if connection else set[bytes]()
     if options & _FRAMING:
-        raise RefusedError("Connection lists a framing header")
+        raise RefusedError("Connection names a header of the framing")
     if method == b"CONNECT":
         raise RefusedError("CONNECT", 405)
     keeps = b"close" not in options and (minor or b"keep-alive" in options)
@@ -378,7 +378,7 @@ class ChunkedBody:
             raise ValueError("malformed trailer")
         name = bytes(data[at : data.find(b":", at)]).lower()
         if name in _FRAMING or name in _READ_AS_FRAMING:
-            raise ValueError("a framing header as a trailer")
+            raise ValueError("a trailer that is a header of the framing")
         return feed + 1
 
 
