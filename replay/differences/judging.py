@@ -25,7 +25,7 @@ from .statistics import RUNS_MIN, Judged
 from .values import Kind
 
 OPAQUE = 0.5
-"""If digests differ in at least this share of responses between runs of base, they say nothing about the builds."""
+"""If digests differ in at least this share of responses between runs of base, they are no evidence on the builds."""
 
 STABLE = 0.01
 """A field that differs in at most this share of the responses of one build counts as stable."""

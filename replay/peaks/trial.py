@@ -243,7 +243,8 @@ class Bench:
         """Return why a trial has failed by its statuses; empty if it has not.
 
         Trials at the first load are the baseline, which is judged like any run. The target refuses the same requests
-        at any load. Therefore a trial at another load has failed if its share is higher by more than SUSPECT_SHARE.
+        at any load. Therefore a trial at another load has failed if its share is higher by more than SUSPECT_SHARE, and
+        no objective accepts such statuses.
         """
         differs = document.status_differs
         share = differs.share if differs is not None else 0.0
