@@ -1,6 +1,7 @@
 """The builds of an A/B session.
 
-Each build is started on its own port for one run, and then stopped with all processes of its session.
+A build that is a command is started on a port of its own for one run, and then stopped with all processes of its
+session.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Options:
     """How to compare.
 
     `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares. `sequential`: judge sides that
-    ran one after the other as if they had taken turns. `of_processes`: no build was restarted, so an effect may come
+    ran one after the other as if they had taken turns. `of_processes`: a build was not restarted, so an effect may come
     from the two processes and not from the builds; such an effect fails only if `fail_on` contains `effect`.
     """
 

@@ -77,7 +77,7 @@ class Comparison:
     def exit_code(self) -> Exit:
         """The exit code: for a regression, for unusable runs, or for another result that `fail_on` contains.
 
-        If no build was restarted (`of_processes`), a regression counts only if `fail_on` contains `effect`.
+        If a build was not restarted (`of_processes`), a regression counts only if `fail_on` contains `effect`.
         """
         is_guarded = "effect" in self.options.fail_on or not self.options.of_processes
         if self.verdict == "REGRESSION" and is_guarded:

@@ -1,4 +1,4 @@
-"""Counts how often each field differs, for each pair of runs. The verdict is derived only from these counts."""
+"""Counts how often each field differs, for each pair of runs. A verdict on two builds is derived from these counts."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Compares runs with the responses in their recording, although the target has other data than the recorded service.
 
 Values then differ, and the presence of fields may differ, too. Therefore a field is reported only for something that
-never occurs in the recording: a new type, its absence if it is always present, or its presence if it is always
-absent. A share of new responses counts only if the recording is large enough: a difference as frequent as that must
-have occurred in it, except with a probability of SEEN_ALMOST_SURELY. With `values`, a field is also reported if the
-new runs agree on a value that differs from the recorded one.
+never occurs in the recording: a new status or type, its absence if it is always present, or its presence if it is
+always absent. A share of new responses counts only if the recording is large enough: a difference as frequent as that
+must have occurred in it, except with a probability of SEEN_ALMOST_SURELY. With `values`, a field is also reported if
+the new runs agree on a value that differs from the recorded one.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ Entries with the same timestamp must be spread together.
 """
 
 SPREAD_TOGETHER_NS = 100 * MS_NS
-"""Entries with timestamps this coarse or coarser are held until all entries with the same timestamp have arrived."""
+"""Entries with timestamps this coarse or coarser are held for others with the same timestamp (see `_take_complete`)."""
 
 SPREAD_FROM_NS = MS_NS
 AHEAD_MAX_NS = 60_000 * MS_NS
@@ -189,7 +189,7 @@ class FollowedRows:
     def _take(self) -> None:
         """Move the entries that were read into the schedule.
 
-        Entries with coarse timestamps are held until all entries with the same timestamp have arrived.
+        Entries with coarse timestamps are held for others with the same timestamp (see `_take_complete`).
         """
         self._take_chunks()
         if not self._held:
@@ -201,7 +201,7 @@ class FollowedRows:
         self._take_complete()
 
     def _take_chunks(self) -> None:
-        """Take the chunks that were read, and first the new names of routes to which they refer."""
+        """Take the new names of routes, and then the chunks that were read, which refer to these names."""
         chunks = self.reading.chunks
         waiting = len(chunks)
         while self.reading.book.renames:

@@ -326,7 +326,7 @@ class ChunkedBody:
         self.done = False
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Consume the available data and all complete lines of chunks, and return where they end."""
+        """Consume the available part of the body, except for an incomplete line, and return where that part ends."""
         at = begin
         while not self.done and at < len(data):
             if self._left:
