@@ -306,7 +306,7 @@ class SizedBody:
         self.done = length == 0
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Consume the available part of the body, and return where it ends."""
+        """Consume the available part of the body, and return where that part ends."""
         end = len(data) if self._left is None else min(len(data), begin + self._left)
         if end > begin:
             with memoryview(data) as view, view[begin:end] as piece:

@@ -266,8 +266,8 @@ class _Conversation:
                 await self._pass_back_the_rest(buffer)
                 return False
             if body.done:
-                # The exchange is recorded before the end of the response is sent, so that a client that has the
-                # whole response finds it in the recording.
+                # The exchange is passed on before the end of the response is sent, so that a recording that is stopped
+                # right after the response contains it.
                 self._finish(turn)
             await self._send_back(buffer, end)
             if body.done:
