@@ -248,7 +248,7 @@ class Server:
         """Count that new connections have to wait, and report it once."""
         self.counts["waits for descriptors"] += 1
         self.say_once(
-            f"{self.connections_max:,} connections are open, and no descriptors are left: new ones wait"
+            f"{self.connections_max:,} connections are open, and no descriptors are left: new connections wait"
             " (to allow more, raise the hard limit, as root with ulimit -n)"
         )
 

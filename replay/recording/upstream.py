@@ -47,7 +47,7 @@ class Upstream:
             )
         if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise UsageError(
-                "--upstream must have only a host and a port, because requests are forwarded unchanged",
+                "--upstream must have no user, path or query, because requests are forwarded unchanged",
                 hint=f"give {parts.scheme}://{re.sub('^.*@', '', parts.netloc)}",
             )
         self.host, self.port = parts.hostname, port or _PORTS[parts.scheme]
