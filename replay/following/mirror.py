@@ -150,7 +150,7 @@ class MirrorReader(RecordReader):
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of the requests as they arrive."""
         assert isinstance(file, MirrorStream)
-        self.rows_at_once, self.follows = TOGETHER, False  # Lists of requests are passed on whole.
+        self.rows_at_once, self.follows = TOGETHER, False  # Each list of requests is converted at once.
         for exchanges in file.requests():
             yield from self.rows(iter(self._records(file, exchanges)))
 
