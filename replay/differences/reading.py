@@ -148,7 +148,7 @@ def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
         return set()
     left_out = asked[0].union(*asked[1:]) - asked[0].intersection(*asked[1:])
     if left_out:
-        notes.append(f"these are not compared, because not all runs kept them: {', '.join(sorted(left_out))}")
+        notes.append(f"not compared, because not all runs kept these fields: {', '.join(sorted(left_out))}")
     return left_out
 
 
