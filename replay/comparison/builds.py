@@ -1,6 +1,7 @@
 """The builds of an A/B session.
 
-Each build is started on its own port for one run, and then stopped with all processes that it started.
+A build that is a command is started on a port of its own for one run, and then stopped with all processes of its
+session.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Build:
         url: str = f"http://{HOST}:{{port}}",
         cores: Collection[int] = (),
     ) -> Iterator[str]:
-        """Start the build, wait until it is ready, and yield its URL; afterwards stop every process that it started.
+        """Start the build, wait until it is ready, and yield its URL; afterwards stop every process of its session.
 
         If the build is a URL, nothing is started, and the URL is yielded without a check.
 
@@ -183,7 +184,7 @@ def _members(session: int) -> list[int]:
 
 
 def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
-    """Run a user's command before or after runs, and afterwards stop every process that it started.
+    """Run a user's command before or after runs, and afterwards stop every process of its session.
 
     An empty command does nothing. Raise UsageError if the command fails or takes longer than `time_limit_s`, or than
     1 s if the limit is lower.
@@ -202,7 +203,9 @@ def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
         try:
             code = process.wait(max(time_limit_s, 1.0))
         except subprocess.TimeoutExpired:
-            raise UsageError(f"--{name}: not finished after {time_limit_s:.0f} s{_words(log)}") from None
+            raise UsageError(
+                f"--{name}: not finished after {max(time_limit_s, 1.0):.0f} s{_words(log)}"
+            ) from None
         finally:
             end_session(process)
     if code:

@@ -31,7 +31,7 @@ class Options:
     """How to compare.
 
     `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares. `sequential`: judge sides that
-    ran one after the other as if they had taken turns. `of_processes`: no build was restarted, so an effect may come
+    ran one after the other as if they had taken turns. `of_processes`: a build was not restarted, so an effect may come
     from the two processes and not from the builds; such an effect fails only if `fail_on` contains `effect`.
     """
 
@@ -56,8 +56,9 @@ class Finding:
     """The result for one metric.
 
     `change`, `low`, `high` and `caught` are ratios minus 1 for latencies, and differences of shares for errors;
-    bounds and `caught` are infinite if nothing can be excluded or detected. With one run per side they are within-run
-    bounds, and `p_adjusted` is None. `base` and `new` are the figures of the sides (geometric mean in ns; mean share).
+    bounds and `caught` are infinite if nothing can be excluded or detected. With one run per side, `low` and `high` are
+    within-run bounds, and `p_adjusted` is None. `base` and `new` are the figures of the sides (geometric mean in ns, or
+    mean share).
     `runs_needed` is the number of runs per side that would decide the metric; None if RUNS_NEEDED_MAX are too few.
     `at_least`: the figure of a side is only a lower bound.
     """

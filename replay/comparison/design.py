@@ -69,7 +69,7 @@ def design_of(
     if asked == "together" and pairs is None:
         raise UsageError(
             "--design together: these are not complete pairs of runs that sent at the same instants",
-            hint="`replay ab --together` makes such runs; or --design auto",
+            hint="make such runs with `replay ab --together`, or use --design auto",
         )
     if pairs is not None and asked in ("auto", "together"):
         return _together(pairs)

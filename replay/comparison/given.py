@@ -31,7 +31,10 @@ def compare_given(
     unit: str,
     sequential: bool,
 ) -> Comparison:
-    """Compare two sides. Raise UsageError for a wrong option or an empty side, and the errors of `sides_of`."""
+    """Compare two sides.
+
+    Raise UsageError for a wrong option or an empty side, and the errors of `sides_of` and `compare_sides`.
+    """
     for name in metrics:
         parse_metric(name)
     if labels[0] == labels[1]:
@@ -60,7 +63,7 @@ def parse_tolerance(name: str, given: float | str) -> float:
         value = -1.0
     if not 0 < value <= 100:
         raise UsageError(
-            f"{name}: {given!r} is not a percentage above 0 and up to 10,000", hint="give 10%, for example"
+            f"{name}: {given!r} is not a tolerance above 0 and up to 10,000%", hint="give 10%, for example"
         )
     if not isinstance(given, str) and value > 1:
         raise UsageError(

@@ -128,7 +128,7 @@ def _typical(sides: np.ndarray) -> np.ndarray:
     """Return variances of base and new whose ratio is the geometric mean of the ratios of all metrics.
 
     In a large family, the few runs of some metric lie close together by chance. The shared ratio keeps such a metric
-    from getting extra degrees of freedom.
+    from getting extra degrees of freedom. If no metric varies on both sides, `sides` is returned unchanged.
     """
     both = sides[:, (sides > 0).all(axis=0)]
     if not both.size:
@@ -160,7 +160,7 @@ def family_alpha(model: Model, found: Fit, alpha: float) -> float:
 
 
 _SPURIOUS = 2.0
-"""The share of each variable that is drawn independently is this number divided by the degrees of freedom."""
+"""The independently drawn share of each variable is this number divided by the degrees of freedom, at most 1."""
 
 
 @functools.lru_cache(maxsize=16)

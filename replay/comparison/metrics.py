@@ -156,7 +156,7 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
 
 
 def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None:
-    """Return the metric, or the highest lower percentile that the numbers of requests of both sides allow.
+    """Return the metric, or the highest of SUBSTITUTES below it that the numbers of requests of both sides allow.
 
     A percentile is biased if one side has far fewer requests than the other. Return None if no percentile is allowed.
     Unless the metric itself is returned, a note is added to the family. Metrics with too few requests are returned

@@ -47,7 +47,7 @@ class Order:
 def order_of(base: Side, new: Side) -> Order:
     """Determine the order of two sides' runs from their start times.
 
-    Neither an order nor a note is returned if a side has a single run.
+    The result is empty if a side has a single run.
     """
     if min(len(base.runs), len(new.runs)) < 2:
         return Order()

@@ -88,7 +88,7 @@ def url_of_builds(scenario: Scenario) -> str:
 
 
 class Interrupted(ReplayError):
-    """The user interrupted the session; all runs but the last one are complete."""
+    """The user interrupted the session; the runs that ended before are complete."""
 
     exit_code = 130  # type: ignore[assignment]
 

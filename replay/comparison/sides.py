@@ -133,7 +133,7 @@ def sides_of(
 
 
 def load_side(text: str, default: str, folder: Callable[[Path], SideRun] | None = None) -> Side:
-    """Load one side from `[LABEL=]PATH[,PATH...]`. Raise the errors of `load_sides`."""
+    """Load one side from `[LABEL=]PATH[,PATH...]`. Raise the errors of `load_sides`, except for a run given twice."""
     label, paths = _split(text, default)
     return _side(label, paths, "", folder)
 
@@ -143,7 +143,7 @@ def _side(
 ) -> Side:
     """Load the runs at these paths.
 
-    Runs that `replay ab` repeated are left out. Raise InputError if there are no others.
+    Runs that `replay ab` repeated are left out. Raise InputError if no other run remains.
     """
     runs, left_out = [], []
     for at, path in enumerate(paths):
@@ -233,10 +233,10 @@ def _from_log(path: Path, unit: str) -> SideRun:
             f"{path} does not state the unit of its values", hint="give it with --unit ns, us, ms or s"
         )
     if unit not in UNITS:
-        raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
+        raise UsageError(f"--unit: {unit!r} is not a unit", hint="give ns, us, ms or s")
     doubts = []
     if log.problem_count:
-        doubts.append(f"{log.problem_count} line(s) were left out: {log.problems[0]}")
+        doubts.append(f"lines that were left out: {log.problem_count:,} ({log.problems[0]})")
     notes = _clock_notes(log)
     histograms = log.by_tag()
     if not any(histogram.count for histogram in histograms.values()):
@@ -270,7 +270,7 @@ def _clock_notes(log: hlog.Log) -> list[str]:
         before = last.get(interval.tag, -math.inf)
         jumps += interval.start_s < before - _JUMP_S or interval.length_s < 0
         last[interval.tag] = interval.start_s
-    return [f"{log.path}: time goes back at {jumps} line(s); the totals are still correct"] if jumps else []
+    return [f"{log.path}: lines at which time goes back: {jumps:,}; the totals are correct"] if jumps else []
 
 
 _Log = tuple[dict[str, Histogram], dict[str, dict[str, int]]]

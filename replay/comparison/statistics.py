@@ -1,8 +1,9 @@
 """Effects, simultaneous intervals and adjusted p-values of a family of metrics over labelled runs.
 
-Values are on the metric's own scale (log ns for latencies, share for errors). Two tests must agree. One is the exact
-permutation of labels (`replay_native.rank`, or `unequal` if sides or blocks differ in size); the other is Student's t
-with each side's own spread (`linear`). The interval is the wider of the two, the p-value the larger.
+Values are on the metric's own scale (log ns for latencies, share for errors). Two tests must agree. One permutes the
+labels (`replay_native.rank`, or `unequal` if sides or blocks differ in size); the other is Student's t with each side's
+own spread (`linear`). The interval is the wider of the two, the p-value the larger. If a trend is removed, only
+Student's t is used.
 """
 
 from __future__ import annotations
@@ -233,7 +234,7 @@ def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, flo
 
 
 def _outside(table: np.ndarray, alpha: float) -> int:
-    """Return how many labellings may be as extreme as a rejected one."""
+    """Return how many labellings, at most, may be as extreme as the observed one for an effect to be significant."""
     return math.floor(alpha * len(table) + 1e-9)
 
 

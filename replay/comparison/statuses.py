@@ -16,9 +16,9 @@ from .words import NOTHING_SHOWN
 
 
 def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
-    """Return a verdict on statuses alone, and its sentence; None if they allow a comparison of latencies.
+    """Return a verdict on statuses alone, and its sentence; None if latencies can be compared.
 
-    They allow it, too, if a side has no statuses to compare with the recording.
+    None is also returned if a side has no statuses to compare with the recording.
 
     A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION.
     Otherwise the verdict is INVALID if most runs of a side failed by their statuses, and INCONCLUSIVE if base is
@@ -37,7 +37,8 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
     if _has_failed(base) or _has_failed(new):
         return (
             "INVALID",
-            f"most responses of a side are worse than recorded, so these runs allow no verdict on the builds: {shares}",
+            "in most runs of a side, most statuses are worse than recorded, so these runs allow no verdict on the"
+            f" builds: {shares}",
         )
     if old > now + SUSPECT_SHARE:
         return (

@@ -194,9 +194,9 @@ class TogetherSession:
             self._warn(SAME_PLACE.format(place=f"{host}:{port}"))
 
     def _check(self, documents: Sequence[RunDocument], names: Sequence[str], order: Sequence[Build]) -> None:
-        """Check both runs with `check_run`, and first the run that did not end because of the other one.
+        """Check both runs with `check_run`.
 
-        The error is then about the cause.
+        A run that ended because of the other one is checked last, so that the error reports the cause.
         """
         runs = sorted(
             zip(documents, names, order, strict=True),

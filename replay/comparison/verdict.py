@@ -77,7 +77,7 @@ class Comparison:
     def exit_code(self) -> Exit:
         """The exit code: for a regression, for unusable runs, or for another result that `fail_on` contains.
 
-        If no build was restarted (`of_processes`), a regression counts only if `fail_on` contains `effect`.
+        If a build was not restarted (`of_processes`), a regression counts only if `fail_on` contains `effect`.
         """
         is_guarded = "effect" in self.options.fail_on or not self.options.of_processes
         if self.verdict == "REGRESSION" and is_guarded:
@@ -150,8 +150,8 @@ def compare_sides(
 ) -> Comparison:
     """Compare loaded sides. `blocks` are groups of runs within which the labels were randomised.
 
-    Raise UsageError if the runs do not fit the requested design, or if `fail_on` contains `different` but the
-    responses cannot be compared.
+    Raise UsageError if a metric is unknown, if the runs do not fit the requested design, or if `fail_on` contains
+    `different` but the responses cannot be compared.
     """
     found = _compare_speed(base, new, options, blocks)
     if found.verdict == "INVALID":
@@ -160,7 +160,7 @@ def compare_sides(
     if responses is None and "different" in options.fail_on:
         raise UsageError(
             f"--fail-on different: {notes[0] if notes else 'the runs kept no responses'}",
-            hint="compare runs that both kept responses (--keep-answers digest, sample or all), or leave the flag out",
+            hint="compare runs that all kept responses (--keep-answers digest, sample or all), or leave the flag out",
         )
     return replace(found, responses=responses, notes=(*found.notes, *notes))
 
@@ -181,8 +181,8 @@ def _compare_speed(
     if not made.metrics:
         why = made.left_out[0] if made.left_out else "no metric was requested"
         sentence = (
-            f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs per side "
-            f"with such a metric would decide it"
+            f"{NOTHING_SHOWN}: no metric can be compared: {why}; at least {RUNS_MIN} runs per side "
+            f"with such a metric are needed"
         )
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):

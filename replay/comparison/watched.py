@@ -26,7 +26,7 @@ class WatchedSides(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def movement(self) -> float:
-        """The difference of the means as a share of the larger one; 1 if only one side has the figure."""
+        """The difference of the means as a share of the larger one; 1 if a side has no sample."""
         if self.base_mean is None or self.new_mean is None:
             return 1.0
         larger = max(abs(self.base_mean), abs(self.new_mean))

@@ -88,7 +88,7 @@ def _worse(slower: str, more: str, base: Side, finding: Finding, options: Option
 
 
 def _runs_wanted(findings: Sequence[Finding], kind: str = "") -> str:
-    """Return a sentence on how many runs per side are needed: RUNS_MIN, or enough for the metric that needs most."""
+    """Return a sentence on how many runs per side decide all these metrics; RUNS_MIN is the minimum."""
     needed = [finding.runs_needed for finding in findings]
     if None in needed:
         return f"even {RUNS_NEEDED_MAX} {kind}runs per side would not decide it: find out why runs differ"

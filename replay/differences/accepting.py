@@ -22,7 +22,7 @@ def rules_text(found: Differences) -> str:
     parts = [_HEAD.format(base=_comment(found.base.label), new=_comment(found.new.label))]
     parts += [_rule(one) for one in found.different if not one.inside]
     if len(parts) == 1:
-        parts.append("\n# No field differs: there is nothing to accept.\n")
+        parts.append("\n# The verdict lists no field: there is nothing to accept.\n")
     return "".join(parts)
 
 

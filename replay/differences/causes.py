@@ -55,7 +55,10 @@ def _first_by_client(counter: RouteCounter, where: Where) -> dict[int, tuple[int
 
 
 def _is_after(later: _First, earlier: _First) -> bool:
-    """Return whether the earlier difference came first for every client that has the later one."""
+    """Return whether the earlier difference came first for every client that has the later one.
+
+    Returns False if fewer than _CLIENTS_MIN clients have the later one.
+    """
     return len(later) >= _CLIENTS_MIN and all(
         client in earlier and earlier[client] < first for client, first in later.items()
     )
@@ -90,7 +93,7 @@ def _is_part(part: FieldFinding, whole: FieldFinding) -> bool:
 
 
 def _first_line(finding: FieldFinding, others: Sequence[FieldFinding]) -> str:
-    """Return the first line that differs, if the number of lines differs and `finding` is a later line; otherwise empty.
+    """Return the first line that differs, or "" if the number of lines does not differ or `finding` is that line.
 
     An inserted line moves all lines after it, so that they differ, too.
     """

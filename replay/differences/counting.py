@@ -1,4 +1,4 @@
-"""Counts how often each field differs, for each pair of runs. The verdict is derived only from these counts."""
+"""Counts how often each field differs, for each pair of runs. A verdict on two builds is derived from these counts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RouteCounter:
     def all_rates(self) -> Iterator[Rates]:
         """Yield the rates of every aspect that differs between any two runs.
 
-        Fields that cannot be compared between some two runs are left out.
+        A field is left out if two of the runs have no responses in which it can be compared.
         """
         names = [*HEADS_FIRST, *sorted(self.route.heads.keys() - set(HEADS_FIRST))]
         for name in names:

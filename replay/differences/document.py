@@ -53,9 +53,9 @@ class FieldDocument(msgspec.Struct, frozen=True, kw_only=True):
     `within` and `across` are shares of the compared responses that differ between two runs of base (null if base is
     one run), and between base and new. `smallest` is the smallest share at which a new difference would have been
     detected (null: none). `compared` is the number of pairs of responses of two runs. `requests` and `clients` are
-    the numbers with a difference (0: not counted, because the field is not in the verdict). `after` is the field whose
-    difference always came first for the same client. `inside` is the field that contains this one and differs together
-    with it.
+    the numbers with a difference (0: not counted). `after` is the field whose difference always came first for the
+    same client. `inside` is the field that contains this one and differs together with it; for a line of a text, it is
+    the first line that differs.
     """
 
     route: str
@@ -88,7 +88,7 @@ class DifferencesDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The complete result of a comparison of responses.
 
     `reasons` explain why nothing could be concluded. `fields` lists the fields that differ anywhere; those in the
-    verdict come first. `fields_equal` counts the other fields.
+    verdict come first. `fields_equal` counts the other fields, including ignored ones.
     """
 
     format_version: int = FORMAT_VERSION

@@ -18,7 +18,7 @@ FIELDS_MAX = 300
 """Maximum number of fields that get examples. Fields in the verdict come first."""
 
 _VOTES = 12
-"""Maximum number of requests, spread over the run, that are examined to determine the kind of a field's differences."""
+"""How many requests, besides a typical one, are examined at most to determine the kind of a field's differences."""
 
 
 class Where(NamedTuple):

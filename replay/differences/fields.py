@@ -207,7 +207,7 @@ def lines_of(body: bytes, form: int) -> list[str]:
 
 
 def _shape_of_text(text: str) -> int:
-    """Return a number for the length and the kinds of characters of a text, which ids of one kind have in common."""
+    """Return a number for the length and the kinds of characters of a text; it is the same for ids of one kind."""
     kinds = text.isascii() | text.isdigit() << 1 | text.isalpha() << 2 | text.isupper() << 3
     return _TEXT | min(len(text), _LENGTH_MAX) << 8 | kinds << 24
 

@@ -51,9 +51,9 @@ class FieldFinding:
 
     `within` and `across` are shares of compared responses that differ between two runs of base (None if base is a
     single run), and between base and new. `smallest` is the smallest share at which a new difference would have been
-    detected (None: none). `requests` and `clients` are the numbers with a difference (0: not counted, because the
-    field is not in the verdict). `after` is the field whose difference always came first for the same client.
-    `inside` is the field that contains this one and differs together with it.
+    detected (None: none). `requests` and `clients` are the numbers with a difference (0: not counted). `after` is the
+    field whose difference always came first for the same client. `inside` is the field that contains this one and
+    differs together with it; for a line of a text, it is the first line that differs.
     """
 
     route: str
@@ -97,7 +97,7 @@ class Differences:
 
     `reasons` explain why nothing can be concluded; `notes` are remarks. `smallest` is the smallest rate at which a
     difference would have been detected in a field that never differs, on the routes with most of the requests.
-    `routes` is the number of routes, and `equal` the number of their fields that never differ.
+    `routes` is the number of routes, and `equal` the number of their fields that never differ or are ignored.
     """
 
     verdict: Verdict

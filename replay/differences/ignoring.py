@@ -40,7 +40,8 @@ class Ignoring:
     def unused(self) -> list[str]:
         """Return notes on rules that left out nothing."""
         return [
-            f"[[ignore]] route = {rule.route!r}, field = {rule.field!r} matches no field that differs"
+            f"[[ignore]] route = {rule.route!r}, field = {rule.field!r} matches no field that differs, or only fields"
+            " that an earlier rule ignores"
             for rule in self.rules
             if rule not in self._used
         ]

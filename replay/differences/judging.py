@@ -25,7 +25,7 @@ from .statistics import RUNS_MIN, Judged
 from .values import Kind
 
 OPAQUE = 0.5
-"""If digests differ in at least this share of the responses between runs of base, they show no difference of builds."""
+"""If digests differ in at least this share of responses between runs of base, they are no evidence on the builds."""
 
 STABLE = 0.01
 """A field that differs in at most this share of the responses of one build counts as stable."""
@@ -72,7 +72,7 @@ class _Family:
 def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Differences:
     """Compare the responses of two sides.
 
-    Raise InputError if the responses of a run are missing or damaged, and the errors of `refuse_unlike`.
+    Raise the errors of `refuse_unlike`, `read_responses` and `rules_of`.
     """
     runs = [*base.runs, *new.runs]
     refuse_unlike(runs)
@@ -124,7 +124,7 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
         if _kept_secrets(run) != _kept_secrets(first):
             raise UsageError(
                 f"one of {pair} kept secrets and the other did not",
-                hint="run both with --keep-answer-secrets, or without",
+                hint="run both with --keep-answer-secrets, or both without",
             )
         if changed := changed_settings(one.scenario, two.scenario):
             changes = "; ".join(
@@ -153,12 +153,12 @@ def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
 
 
 def rules_of(runs: Sequence[KeptRun]) -> list[IgnoreRule]:
-    """Return the distinct `[[ignore]]` rules of the runs' scenarios. Raise InputError if a rule has no field."""
+    """Return the distinct `[[ignore]]` rules of the runs' scenarios. Raise InputError if a rule has no valid field."""
     rules: list[IgnoreRule] = []
     for run in runs:
         for rule in run.document.scenario.get("ignore", []):
             if not isinstance(rule, dict) or not isinstance(rule.get("field"), str):
-                raise InputError(f"{run.path}/run.json: a rule of scenario.ignore has no field")
+                raise InputError(f"{run.path}/run.json: a rule of scenario.ignore has no valid field")
             rules.append(IgnoreRule(route=str(rule.get("route", "*")), field=rule["field"]))
     return list(dict.fromkeys(rules))
 
@@ -187,7 +187,7 @@ def _too_few(base: RunsOfSide, new: RunsOfSide) -> list[str]:
 
 
 def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -> list[FieldFinding]:
-    """Return one finding per field: for the aspect with the most significant difference, or else the most frequent."""
+    """Return one finding per field: for its most significant aspect, or for the most frequent if there is none."""
     best: dict[tuple[str, str], int] = {}
     for at, rates in enumerate(family.rates):
         key = (rates.route.route, rates.field)
@@ -224,7 +224,10 @@ def _finite(value: float) -> float | None:
 
 
 def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptRun], bases: int) -> None:
-    """Add kinds and examples to the first FIELDS_MAX findings, and causes to those of them in the verdict."""
+    """Add kinds and examples to the first FIELDS_MAX findings, and causes to those of them in the verdict.
+
+    OTHER has none of these, because it combines many fields.
+    """
     chosen = sorted(findings, key=_rank)[:FIELDS_MAX]
     named = [found for found in chosen if found.field != OTHER]
     places = [where_different(family.counters[found.route], found, bases) for found in named]
@@ -248,7 +251,7 @@ def _rank(found: FieldFinding) -> tuple:
 
 
 def _fields(responses: Responses) -> int:
-    """Return the number of fields that were judged."""
+    """Return the number of fields of all routes, including ignored ones."""
     return sum(
         len(route.heads) + (len(route.names.names) - 1 if route.parsed.any() else 0)
         for route in responses.routes
@@ -258,7 +261,8 @@ def _fields(responses: Responses) -> int:
 def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Responses) -> float | None:
     """Return the smallest rate at which a difference would have been detected in a field that never differs.
 
-    It holds for the routes that have most of the requests. On smaller routes only larger rates are detected.
+    It holds for the routes that have most of the requests. On smaller routes only larger rates are detected. Returns
+    None if no rate would have been detected.
     """
     if min(len(base.runs), len(new.runs)) < RUNS_MIN:
         return None
@@ -277,7 +281,7 @@ def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Resp
 def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[list[str], float]:
     """Return a warning about bodies whose digests show nothing, and the share of the requests with such bodies.
 
-    Bodies that are compared only by their digests show nothing if their digests always differ.
+    Digests show nothing if they differ in at least OPAQUE of the responses between runs of base.
     """
     sizes = {route.route: route.requests for route in responses.routes if not route.parsed.any()}
     routes = [

@@ -24,7 +24,7 @@ LOST_ROWS = ("ring", "disk", "late")
 """Reasons why a run may have no row for a response that it received."""
 
 BODIES_MAX = 2_000_000
-"""Maximum number of parsed bodies over all runs. If there are more, every n-th request is parsed."""
+"""Maximum number of parsed bodies over all runs. If there could be more, only every n-th request is parsed."""
 
 
 _COPIES_BITS = 32
@@ -125,7 +125,7 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
     for route in found.routes:
         if route.names.folded:
             notes.append(
-                f"{route.route}: fields beyond the first {len(route.names.names):,} are judged as one,"
+                f"{route.route}: fields beyond the first {len(route.names.names) - 1:,} are judged as one field,"
                 " (other fields)"
             )
     return found
@@ -148,7 +148,7 @@ def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
         return set()
     left_out = asked[0].union(*asked[1:]) - asked[0].intersection(*asked[1:])
     if left_out:
-        notes.append(f"not all runs kept these headers: {', '.join(sorted(left_out))}; they are not compared")
+        notes.append(f"not compared, because not all runs kept these fields: {', '.join(sorted(left_out))}")
     return left_out
 
 
@@ -181,7 +181,9 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
     keys = (numbers << np.uint64(_COPIES_BITS) | copies).astype(np.int64)
     last = np.append(keys[1:] != keys[:-1], True) if keys.size else np.zeros(0, bool)
     if (twice := int(keys.size - last.sum())) > 0:
-        notes.append(f"{run.path} has {twice:,} requests with more than one response: the last one counts")
+        notes.append(
+            f"{run.path} has {counted(twice, 'repeated response')}: the last response to a request counts"
+        )
         table, keys = table.filter(pa.array(last)), keys[last]
     return _Head(keys, table, answers.sound_until_ns() if answers.problems else None)
 
@@ -197,7 +199,7 @@ def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) 
         if last is None:
             last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
         notes.append(
-            f"{run.path} {why}: only requests that were due in its first {max(last, 0) / 1e9:.3g} s are compared"
+            f"{run.path} {why}: requests that were due after its first {max(last, 0) / 1e9:.3g} s are not compared"
         )
         found = last if found is None else min(found, last)
     return found
@@ -339,7 +341,7 @@ def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list
 
 
 def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses) -> None:
-    """Parse the kept bodies of all runs; if there are very many, those of every n-th request."""
+    """Parse the kept bodies of all runs; if there could be more than BODIES_MAX, only those of every n-th request."""
     by_route = dict(zip(np.unique(universe.routes).tolist(), found.routes, strict=True))
     every = max(1, -(-len(universe.keys) * len(runs) // BODIES_MAX))
     for at, run in enumerate(runs):
@@ -361,7 +363,7 @@ def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses)
 
 
 def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
-    """Add a note on runs that kept no bodies: fields are compared only if both runs kept the body."""
+    """Add a note if a run kept no bodies although another one did: fields are compared only if both runs kept them."""
     counts = [sum(int(route.parsed[at].sum()) for route in found.routes) for at in range(len(runs))]
     if found.bodies and min(counts) == 0:
         few, many = (runs[counts.index(extreme(counts))].path for extreme in (min, max))

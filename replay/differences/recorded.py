@@ -1,10 +1,10 @@
 """Compares runs with the responses in their recording, although the target has other data than the recorded service.
 
 Values then differ, and the presence of fields may differ, too. Therefore a field is reported only for something that
-never occurs in the recording: a new type, its absence if it is always present, or its presence if it is always
-absent. A share of new responses counts only if the recording is large enough: a difference as frequent as that must
-have occurred in it, except with a probability of SEEN_ALMOST_SURELY. With `values`, a field is also reported if the
-new runs agree on a value that differs from the recorded one.
+never occurs in the recording: a new status or type, its absence if it is always present, or its presence if it is
+always absent. A share of new responses counts only if the recording is large enough: a difference as frequent as that
+must have occurred in it, except with a probability of SEEN_ALMOST_SURELY. With `values`, a field is also reported if
+the new runs agree on a value that differs from the recorded one.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _RECORDED_MIN = 10
 def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Options) -> Differences:
     """Compare runs with their recording.
 
-    Raise UsageError if the recording is not available or has no responses, and the errors of `refuse_unlike` and
-    `read_responses`.
+    Raise UsageError if the recording is not available or has no responses, and the errors of `refuse_unlike`,
+    `read_responses` and `rules_of`.
     """
     runs = new.runs
     refuse_unlike(runs)
@@ -55,6 +55,9 @@ def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Opt
         recorded = Path(area) / RECORDED
         notes = write_recorded(trace, runs, recorded)
         document = runs[0].document
+        if not KeptRun(recorded, document).answers:
+            read_responses(runs)  # This raises if the runs kept no responses.
+            raise UsageError(f"{trace.path} has no recorded response to any request of these runs")
         responses = read_responses([KeptRun(recorded, document), *runs])
         ignoring = Ignoring([*rules_of(runs), *options.ignore])
         found = _Comparison(responses, ignoring, options)
@@ -112,15 +115,18 @@ def _same_sentence(found: _Comparison, new: RunsOfSide, options: Options) -> str
 
 
 def _trace_of(run: KeptRun, given: str | None) -> Trace:
-    """Open the recording of a run. Raise UsageError if it is not the one that was replayed, or has no responses."""
+    """Open the recording of a run.
+
+    Raise UsageError if it is missing, is not the one that was replayed, or has no responses.
+    """
     identity = run.document.trace
     place = given or (identity.path if identity is not None else "")
     if not place:
         raise UsageError(f"{run.path} does not record its trace", hint="give it with --trace TRACE")
     if not Path(place).is_dir():
         raise UsageError(
-            f"the recording of {run.path} is not a trace at {place}",
-            hint="import it to a trace, and give that with --trace TRACE",
+            f"there is no trace at {place}, the recording of {run.path}",
+            hint="give the trace with --trace TRACE; if there is none, import the recording first",
         )
     trace = Trace.open(place)
     if identity is not None and trace.digest != identity.digest:
@@ -175,7 +181,7 @@ class _Comparison:
             self._name(route, "type", "value", unseen, same, int(same.any(axis=0).sum()), SHARE_MIN)
 
     def _fields(self, route: RouteResponses) -> None:
-        """Judge types and presence of the fields of JSON bodies whose parent is present."""
+        """Judge the types and the presence of the fields of bodies, wherever the field's parent is an object."""
         statuses = route.heads["status"]
         usable = route.parsed & route.parsed[0] & (statuses == statuses[0])
         usable[0] = usable[1:].any(axis=0)
@@ -236,7 +242,10 @@ class _Comparison:
         recorded: int,
         least: float,
     ) -> None:
-        """Report a field if enough new responses have something that no recorded one has."""
+        """Report a field if enough new responses have something that no recorded one has.
+
+        The recording must also be so large that this would hardly be missing from it by chance.
+        """
         share = float(unseen.sum() / max(of.sum(), 1))
         if share < least or recorded * -math.log1p(-min(share, 0.99)) < -math.log(SEEN_ALMOST_SURELY):
             return

@@ -51,7 +51,7 @@ def write_recorded(trace: Trace, runs: Sequence[KeptRun], place: Path) -> list[s
         if rows:
             writer.write({name: [row[name] for row in rows] for name in rows[0]})
     writer.close()
-    return [f"{without:,} of {len(requests[0]):,} requests have no recorded response"] if without else []
+    return [f"requests without a recorded response: {without:,} of {len(requests[0]):,}"] if without else []
 
 
 def _kept_headers(run: KeptRun) -> set[bytes]:

@@ -3,8 +3,9 @@
 Errors are controlled over all fields together, and the run is the unit. For each field t = (mean rate across - mean
 rate within base) / (spread within base + 1/pairs). The rates are those of every two runs, the spread is the standard
 deviation of the rates within base, and 1/pairs is the rate of one differing response. All labellings with the same
-number of "base" runs are tried. p is the share of these labellings in which the largest t of all fields is at least
-the field's own. With 4 runs per side there are 70 labellings, so p can be as small as 2/70.
+number of "base" runs are tried, or a random LABELLINGS_MAX of them. p is the share of the tried labellings in which
+the largest t of all fields is at least the field's own. With 4 runs per side there are 70 labellings, so p can be as
+small as 2/70.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _pointer(
 def _canonical(value: Any) -> str:
     """Return a text by which values are compared: equal values have the same text.
 
-    All objects have the same text, because their fields are judged separately.
+    All objects that are not in an array have the same text, because their fields are judged separately.
     """
     if value is MISSING:
         return ""

@@ -1,6 +1,6 @@
-"""Follows a source while it is written: each entry is sent `delay` after the instant at which it was recorded.
+"""Follows a source while it is written: entries are sent `delay` after the instant at which they were recorded.
 
-A followed run differs from other runs only in the origin of its schedule:
+A followed run differs from other runs mainly in the origin of its schedule:
 
     source --thread--> entries --> pending --> the run's feeder
         (`reading`)           (`pending`, sorted by due time)

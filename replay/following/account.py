@@ -18,7 +18,7 @@ SHARE_NAMED = 0.999
 
 
 class NeededDelays:
-    """A histogram of the delays with which each entry would have been in time.
+    """A histogram of the least delay with which each entry would have been in time.
 
     The cells are one percent wide, from 1 ms on; shorter delays count as 1 ms.
     """

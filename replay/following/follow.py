@@ -98,9 +98,9 @@ class Following:
         self._not_due = 0
 
     def wait_for_history(self) -> None:
-        """Wait until the lines from before the run have been read, which show the routes, and prepare the schedule.
+        """Wait until the lines from before the run have been read, then prepare the schedule from their routes.
 
-        Raises the error with which reading failed, if it did.
+        Raises the error with which reading failed, or OutputError if the trace to keep cannot be created.
         """
         while not self.reading.ready.wait(0.05):
             pass
@@ -170,7 +170,7 @@ class Following:
         )
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
-        """Set the limits of the run. If an address is beyond this machine, limits that are not set have defaults."""
+        """Set the limits of the run. If an address is not loopback, limits that the scenario lacks get defaults."""
         self.looking.set_limits(self.scenario, is_local=all(map(is_loopback, addresses)))
 
     def begin(self, start: ClockPair, routes: list[RouteStart], metrics: Sequence[LaneMetrics]) -> None:
@@ -235,7 +235,7 @@ class Following:
         return ""
 
     def close(self) -> None:
-        """Stop reading, count the entries read so far, and write the rest of the kept trace."""
+        """Stop reading, count the entries read so far, and complete the kept trace."""
         if not self.stream.is_recorded:
             self.stream.close()
         self.reading.stop()
@@ -259,7 +259,9 @@ class Following:
             return ""
         why = "the disk was too slow" if self._keep_failure is None else reason_of(self._keep_failure)
         what = "is not complete" if self._kept else "was not made"
-        return f"{self.wanted.keep} {what}: {counted(self._kept_dropped, 'entry', 'entries')} not kept, {why}"
+        return (
+            f"{self.wanted.keep} {what}: {counted(self._kept_dropped, 'entry', 'entries')} not kept ({why})"
+        )
 
     def failed(self) -> bool:
         """Return whether reading the source has failed."""
@@ -337,7 +339,7 @@ class Following:
             notes.append(Note("TRACE_NOT_WHOLE", problem))
         if self._not_due and not self.stream.is_recorded:
             what = counted(self._not_due, "request")
-            notes.append(Note("NOT_DUE", f"{what} from the mirror were due after the end, and were not sent"))
+            notes.append(Note("NOT_DUE", f"not sent, because due after the end: {what} from the mirror"))
         unused = [
             rule for rule in self.wanted.options.scrub.as_list() if rule not in self.reading.found.rules_used
         ]

@@ -94,9 +94,9 @@ class Keeper:
         self._rows += len(targets)
 
     def close(self) -> Trace | None:
-        """Write the rest, and return the trace.
+        """Write the queued entries, and return the trace.
 
-        Returns None if there is no entry to write, or if writing failed. In the second case, `failure` is the error.
+        Returns None if the trace has no entry, or if writing failed. In the second case, `failure` is the error.
         """
         self._parts.put(None)
         self._thread.join()
@@ -119,7 +119,7 @@ class Keeper:
             self._writer.__exit__(None, None, None)
         except (ReplayError, OSError) as error:
             self.failure = error
-            self.dropped += self._rows  # They were written, but are lost with the trace.
+            self.dropped += self._rows  # These rows were written, but are lost with the trace.
             self._discard()
             return None
         return self._writer.trace

@@ -5,8 +5,8 @@ Every poll distinguishes three cases:
 - The file has grown: its new whole lines are read.
 - The name refers to another file: the log was rotated. The old file is still read for at least DRAIN_S beside the
   new one, because a server may still write to it.
-- The file is shorter than what was read of it, or the last bytes that were read have changed: it was truncated or
-  replaced in place, and is read from its beginning.
+- The file is shorter than what was read of it, or it has grown and the last bytes that were read have changed: it was
+  truncated or replaced in place, and is read from its beginning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DRAIN_S = 10.0
 """How long, in seconds, a rotated file is read at least."""
 
 HISTORY_HEAD_BYTES, HISTORY_TAIL_BYTES = 64 << 10, 1 << 20
-"""Bytes that are read of what was written before the run: the head, for names of columns, and the tail, for routes."""
+"""How many bytes from before the run are read: of the head, for names of columns, and of the tail, for routes."""
 
 _SEEN_BYTES = 64
 
@@ -197,7 +197,7 @@ class GrowingLog(Stream):
         self._current = file
 
     def _history(self) -> Iterator[bytes]:
-        """Yield the first and the last lines from before the run; nothing if the log is read from its beginning."""
+        """Yield the first and the last lines from before the run, or nothing if all lines count as new."""
         file = self._current
         if file is None or not self._start:
             return

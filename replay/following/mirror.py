@@ -82,8 +82,8 @@ class MirrorStream(Stream):
     def requests(self) -> Iterator[list[Exchange]]:
         """Yield the requests as they arrive, until the receiver has ended.
 
-        The receiver reported success for each request, so none is left out at the end. Raises the error with which
-        the receiver failed, if it did.
+        The receiver reported success for each request, so none is left out at the end. Raises the ReplayError with
+        which the receiver failed, or RuntimeError for any other failure.
         """
         self.in_history = False
         self.on_live()
@@ -124,9 +124,9 @@ class MirrorStream(Stream):
         self._tell(lambda server: server.drain())
 
     def close(self) -> None:
-        """Accept no more requests.
+        """Accept no more requests, and wait for those that are being received.
 
-        Those that are still incomplete after LAST_PART_S are cut off and counted as lost.
+        Requests that are still incomplete after LAST_PART_S are cut off and counted as lost.
         """
         self._tell(lambda server: server.drain())
         self._thread.join(timeout=LAST_PART_S)
@@ -150,7 +150,7 @@ class MirrorReader(RecordReader):
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of the requests as they arrive."""
         assert isinstance(file, MirrorStream)
-        self.rows_at_once, self.follows = TOGETHER, False  # Lists of requests are passed on whole.
+        self.rows_at_once, self.follows = TOGETHER, False  # Each list of requests is converted at once.
         for exchanges in file.requests():
             yield from self.rows(iter(self._records(file, exchanges)))
 

@@ -42,7 +42,7 @@ class Wanted:
 def format_of(stream: Stream, wanted: Wanted) -> Importer:
     """Return the format of a source: its own, the wanted one, or the one detected from its first lines.
 
-    Raises InputError if the format cannot be followed.
+    Raises InputError if the format is not detected or cannot be followed.
     """
     if stream.own_format is not None:
         return stream.own_format

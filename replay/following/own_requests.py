@@ -7,7 +7,7 @@ own.
 
 Two measures decide. The wide one tolerates a late generator and a late server, but works only for targets that are
 requested now and then. The narrow one also works for targets that are requested all the time, if own requests
-return at once. If there are many keys, only some are checked.
+return at once. If entries are frequent, only a share of the keys (hashes of method and target) is checked.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ WIDE_NS, NARROW_NS = 300 * MS_NS, 25 * MS_NS
 """How far a match may be from the due time, beyond the resolution of the stamps; at most a fifth of the delay."""
 
 KEYS_PER_S_MAX = 400
-"""If more entries than this were checked in a second, only half of the keys are checked from then on."""
+"""Each time that more entries than this are checked in a second, the share of checked keys is halved."""
 
 LEAST = 8
-"""The minimum number of matches."""
+"""The minimum number of matches in WINDOW_S, for both measures."""
 
 SHARE, STRAY_SHARE = 0.45, 0.3
 """The wide measure: SHARE of the entries must match at the whole delay, and at the half at most STRAY_SHARE of those.
@@ -43,7 +43,7 @@ WINDOW_S = 30
 class OwnRequests:
     """Counts entries that look like requests of this run.
 
-    `found` is the largest number of them in WINDOW_S so far; it stays 0 until the measures are met.
+    `found` is the largest number of them in WINDOW_S so far; it stays 0 until one of the measures is met.
     """
 
     def __init__(self, delay_ns: int, resolution_ns: int) -> None:

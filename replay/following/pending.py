@@ -42,7 +42,7 @@ LAG_MIN_NS = 20 * MS_NS
 """The lag of an entry counts as at least this: the time between two polls of the source."""
 
 SPARE_NS = 30 * MS_NS
-"""Time between the latest reading of an entry and its release. Entries that are read meanwhile are still sorted in."""
+"""Time between the last instant at which an entry is read in time and its release, for sorting in late arrivals."""
 
 PAUSE_S = 0.01
 SETTLE_NS = 200 * MS_NS
@@ -52,7 +52,7 @@ Entries with the same timestamp must be spread together.
 """
 
 SPREAD_TOGETHER_NS = 100 * MS_NS
-"""Entries with timestamps this coarse or coarser are held until all entries with the same timestamp have arrived."""
+"""Entries with timestamps this coarse or coarser are held for others with the same timestamp (see `_take_complete`)."""
 
 SPREAD_FROM_NS = MS_NS
 AHEAD_MAX_NS = 60_000 * MS_NS
@@ -80,8 +80,8 @@ def lead_of(delay_ns: int) -> int:
 def needed_of(lags_ns: Int64s) -> Int64s:
     """Return the least delay with which each entry would have been in time.
 
-    `lags_ns` is how long after its start an entry did not exist yet; less than LAG_MIN_NS counts as LAG_MIN_NS. The
-    delay minus its own `lead_of` must not be shorter than that.
+    `lags_ns` is the time from the start of each entry to the last instant at which it did not exist yet, and counts as
+    LAG_MIN_NS at least. The delay minus its own `lead_of` must not be shorter than the lag.
     """
     lags_ns = np.maximum(lags_ns, LAG_MIN_NS)
     return np.minimum((lags_ns / (1 - LEAD_SHARE)).astype(np.int64), lags_ns + LEAD_MAX_NS)
@@ -189,7 +189,7 @@ class FollowedRows:
     def _take(self) -> None:
         """Move the entries that were read into the schedule.
 
-        Entries with coarse timestamps are held until all entries with the same timestamp have arrived.
+        Entries with coarse timestamps are held for others with the same timestamp (see `_take_complete`).
         """
         self._take_chunks()
         if not self._held:
@@ -201,7 +201,7 @@ class FollowedRows:
         self._take_complete()
 
     def _take_chunks(self) -> None:
-        """Take the chunks that were read, and first the new names of routes to which they refer."""
+        """Take the new names of routes, and then the chunks that were read, which refer to these names."""
         chunks = self.reading.chunks
         waiting = len(chunks)
         while self.reading.book.renames:
@@ -212,7 +212,10 @@ class FollowedRows:
             self._held.append(chunks.popleft())
 
     def _take_complete(self) -> None:
-        """Move held entries whose timestamp's period is complete, or that can wait no longer, into the schedule."""
+        """Move held entries into the schedule when the period of their timestamp is complete.
+
+        Entries that can wait no longer are moved before, and all entries once the source has ended.
+        """
         now_ns, resolution_ns = self._wall.now_ns(), self.reading.resolution_ns
         all_there = self.reading.ended.is_set()
         ready: list[Chunk] = []
@@ -234,7 +237,7 @@ class FollowedRows:
         return chunk.at_ns - np.maximum(chunk.took_ns, 0) if self.reading.reader.subtracts else chunk.at_ns
 
     def _enter(self, chunks: list[Chunk]) -> None:
-        """Spread the timestamps of entries, and put the entries that are in time into the schedule."""
+        """Spread the timestamps of entries if they are coarse, and put selected entries in time into the schedule."""
         columns = _joined(chunks)
         for part in self._spread(columns):
             if self.reading.reader.subtracts:

@@ -31,7 +31,7 @@ class StandardInput(Stream):
         """Wait for the first line, from which the format is detected.
 
         Returns False if `is_stopped` is true first. `waiting` is called once, if no line arrives within a second.
-        Raises InputError if the input is empty or begins with a blank line.
+        Raises InputError if the input is empty, or if only blank lines have arrived.
         """
         report_at_s = time.monotonic() + 1.0
         while b"\n" not in self._buffer and not self._ended:
@@ -74,7 +74,10 @@ class StandardInput(Stream):
         return [rest + b"\n"] if rest.strip() else []
 
     def close(self) -> None:
-        """Close this object's copy of the descriptor, once: its number may belong to another file afterwards."""
+        """Close this object's copy of the descriptor; further calls do nothing.
+
+        The number of a closed descriptor may belong to another file.
+        """
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

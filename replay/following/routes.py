@@ -29,7 +29,7 @@ def unused_name(row: int) -> str:
 
 
 class RouteBook(RouteFinder):
-    """Numbers routes in order of appearance. `open` fills `names` and `actions` up to `size` rows.
+    """Assigns routes to rows. `open` fills `names` and `actions` up to `size` rows.
 
     Routes that the scenario's rules list have rows from the start, so that the rules apply to them. A pattern with
     `*` has a single row for all new routes that it matches.
@@ -94,8 +94,8 @@ class RouteBook(RouteFinder):
     ) -> npt.NDArray[np.uint32]:
         """Return the template ids of requests.
 
-        If there are too many templates, or if unused rows run short, rare children of one parent become a slug
-        first.
+        If there are too many templates, or if unused rows run short, rare children of one parent are first merged
+        into a slug.
         """
         crowded = len(self._table) + len(method) > TEMPLATES_MAX
         if crowded or (

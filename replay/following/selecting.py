@@ -61,7 +61,7 @@ class Entries:
 def refuse_unfit(scenario: Scenario) -> None:
     """Raise UsageError for settings that do not fit a followed source.
 
-    They need a complete recording, or would change the pace of the source.
+    Such settings need a complete recording, or would change the pace of the source.
     """
     unfit = {
         "--rate": scenario.rate_per_s is not None,
@@ -114,7 +114,7 @@ class Selecting:
             self.renamed(row, name, actions[row])
 
     def renamed(self, row: int, name: str, action: str) -> None:
-        """Find the scale factor and the body rule for a row of routes that got this name."""
+        """Find the scale factor of a row whose route got this name, and whether a body rule applies to it."""
         self._by_row.clear()
         self._factors[row] = 1.0
         for route, factor in self._scenario.scale:

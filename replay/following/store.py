@@ -121,7 +121,7 @@ class RequestStore:
         return block
 
     def keep(self, ids: Ids) -> None:
-        """Note for each of these requests that a copy of it waits, too."""
+        """Count one more waiting copy of each of these requests."""
         for place, count in self._by_block(ids):
             self._blocks[place].copies += count
         if self.messages:

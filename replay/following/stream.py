@@ -78,7 +78,7 @@ class Stream(SourceFile):
         """Return new whole lines, or nothing if there are none now."""
 
     def _last(self) -> list[bytes]:
-        """Return the remainder at the end of the source: a last line without its line end."""
+        """Return last lines that have no line end in the source, each with a line end added."""
         return []
 
     def _has_ended(self) -> bool:
@@ -117,7 +117,7 @@ class Stream(SourceFile):
             yield from self._last()
 
     def finish(self) -> None:
-        """Accept no new data, if the source can refuse data; it then ends when the data that has arrived was read."""
+        """Accept no new data, if the source can refuse data; it then ends once the data that has arrived is read."""
 
     def close(self) -> None:
         """Close the files and connections of the source."""

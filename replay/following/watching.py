@@ -93,7 +93,7 @@ class Looking:
         self._jumped_ns = jumped_ns or self._jumped_ns
 
     def _look_for_silence(self) -> None:
-        """Report once that the source has had no entry for SILENT_S, until it has an entry again."""
+        """Report that the source has had no entry for SILENT_S, once per silence."""
         if self._reading.ended.is_set():
             return
         silent_s = (time.monotonic_ns() - self._rows.last_entry_ns) / SECOND_NS
@@ -123,7 +123,7 @@ class Looking:
         if rejected := self._rejected_words():
             # Requests that a mirror loses never become lines.
             total = self._reading.lines() + sum(stream.lost().values())
-            notes.append(Note("LINES_REJECTED", f"{rejected} of {units.counted(total, self._unit)}"))
+            notes.append(Note("LINES_REJECTED", f"{rejected}, of {units.counted(total, self._unit)} in all"))
         if account.own_requests:
             notes.append(Note("OWN_REQUESTS", self._own_words()))
         if self._jumped_ns:
@@ -149,7 +149,7 @@ class Looking:
         needed = account.needed.at()
         if needed is None or (account.late > account.entries // 2 and needed > STAMPS_LONG_PAST_NS):
             return f"{words}; their stamps are long past: replay a recording with `replay run`, or see --tz"
-        return f"{words}; --delay {_rounded_up(needed)} would have been enough for 99.9%"
+        return f"{words}; --delay {_rounded_up(needed)} would have been enough for 99.9% of the entries"
 
 
 def sampled(all_metrics: Sequence[LaneMetrics]) -> set[int]:

@@ -41,8 +41,8 @@ class Measure(Protocol):
 class CoolDown:
     """The recovery after a trial at `load` that missed a goal.
 
-    `took_s` is how many seconds passed until the target behaved at the lowest load as before (None: it never
-    did).
+    `took_s` is how many seconds passed until the target behaved at the lowest load as before (None: it did not in
+    time).
     """
 
     load: float
@@ -113,9 +113,9 @@ def _time(value_ns: int | None) -> str:
 def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambda _: None) -> Climb:
     """Search for the peak, hold it, and descend.
 
-    After each trial that missed a goal, the target is probed at the lowest load until it has recovered, because
-    otherwise the damage of one trial would make the next one fail. The climb ends early if the target never
-    recovers, or if the generator limited a trial.
+    After each trial that missed a goal on the way up or in a hold, the target is probed at the lowest load until it has
+    recovered, because otherwise the damage of one trial would make the next one fail. The climb ends early if the
+    target never recovers, or if the generator limits a trial on the way up or down.
     """
 
     def tried(load: float, stage: str) -> Trial:
@@ -166,7 +166,7 @@ def _is_back(found: Climb) -> bool:
 def _hold(
     found: Climb, search: Search, tried: Callable[[float, str], Trial], recovers: Callable[[Trial], bool]
 ) -> None:
-    """Hold the peak for longer than a trial. If the target does not sustain it, try a lower load."""
+    """Try the peak for the length of a hold, and lower loads if the target does not sustain it (see HOLDS_MAX)."""
     load = found.peak
     for number in range(HOLDS_MAX):
         trial = tried(load, "hold")

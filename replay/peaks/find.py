@@ -63,11 +63,11 @@ def find_in_folder(
     """Search for the peak on behalf of a program, and write the runs and peak.json into a new folder.
 
     `bounds` are lowest, highest, width and votes; `lengths` are those of trial and hold. Raise UsageError if an
-    argument is invalid, OutputError if the folder exists, and the errors of `find_peak`.
+    argument is invalid, OutputError if the folder cannot be created, and the errors of `find_peak`.
     """
     lowest, highest, width, votes = bounds
     if votes not in VOTES:
-        raise UsageError(f"votes: {votes!r} trials cannot decide a load", hint="give 1, 3 or 5")
+        raise UsageError(f"votes: {votes!r} is not an allowed number of trials", hint="give 1, 3 or 5")
     trial_ns, hold_ns = (
         read_length(text, name) for text, name in zip(lengths, ("trial", "hold"), strict=True)
     )
@@ -99,7 +99,7 @@ def read(parse: Callable[[Any], Number], given: object, name: str) -> Number:
 
 
 def read_length(given: object, name: str) -> int:
-    """Parse the length of a trial, and return nanoseconds. Raise UsageError if it is invalid or shorter than 0.1 s."""
+    """Return the length of a trial or hold in ns. Raise UsageError if it is invalid or shorter than 0.1 s."""
     value_ns = read(units.parse_duration_ns, given, name)
     if value_ns < units.SECOND_NS // 10:
         raise UsageError(f"{name}: {given!r} is shorter than 0.1 s", hint="give 15s, for example")

@@ -40,8 +40,8 @@ def first_changes(trials: Sequence[Trial], above: float, run_of: RunOf) -> list[
     """Return the first changes of the trials at `above` and of the holds that missed an objective.
 
     `above` is the lowest load that missed an objective. Trials without watched figures, and trials that the
-    generator limited, are left out. Each trial is compared with the trial at the highest
-    load up to its own that met every objective.
+    generator limited, are left out. Each trial is compared with the trial of the ascent that met every objective at the
+    highest load up to its own.
     """
     return [
         _first_change(trial, trials, run_of)

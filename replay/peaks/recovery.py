@@ -13,9 +13,9 @@ from typing import Literal
 from replay.results.baseline import like_baseline
 
 Verdict = Literal["RECOVERED", "DID_NOT_RECOVER", "NOT_HARMED", "UNSTEADY", "UNKNOWN"]
-"""UNSTEADY: the target already became slower before the surge. UNKNOWN: it was not measured.
+"""UNSTEADY: the target already became slower before the surge. UNKNOWN: it was not measured, or the run is INVALID.
 
-In both cases recovery cannot be judged. NOT_HARMED: no second since the start of the surge was unlike the baseline.
+In both cases recovery cannot be judged. NOT_HARMED: every second since the start of the surge was like the baseline.
 """
 
 WATCH_TIMES = 3
@@ -27,7 +27,7 @@ GOOD_LEAST, GOOD_SHARE = 3, 0.9
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One row of a timeline: the numbers of good and failed responses, their median, and the requests in flight."""
+    """One second of a run: good responses, failed requests, the median response time, and the requests in flight."""
 
     t_s: float
     ended: int

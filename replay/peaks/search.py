@@ -128,7 +128,7 @@ class Search:
         return None
 
     def _wanted(self, goal: str) -> float | None:
-        """Return the load that would narrow a goal's bounds most; None if they are narrow enough."""
+        """Return the load of the next trial that narrows a goal's bounds; None if the goal needs no further trial."""
         bounds = self.bounds(goal)
         if not self.each and bounds.lower >= self.peak().upper:
             return None

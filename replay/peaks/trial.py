@@ -51,7 +51,7 @@ GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
 """The objectives if the scenario has none."""
 
 PAUSE_S = 0.5
-"""Pause between the end of a trial and the start of the next one in seconds. On the way down there is none."""
+"""Pause between two trials in seconds. There is none on the way down, nor before a trial is repeated."""
 
 SAME_RATE, SCALINGS_MAX = 0.005, 4
 """How exactly a hold's scale is searched.
@@ -182,7 +182,7 @@ class Bench:
     def _refuse_baseline(self, run: Run, until_ns: int) -> None:
         """Raise RefusedError if most responses of the baseline are worse than recorded.
 
-        Such a target would seem to survive any surge. An objective on statuses may accept them.
+        Such a target would seem to survive any surge. An objective on statuses may accept such responses.
         """
         share = _baseline_share(run, until_ns / units.SECOND_NS)
         if share > FAILED_SHARE and not self._accepts_statuses:
@@ -242,8 +242,9 @@ class Bench:
     def _status_failure(self, document: RunDocument, load: float) -> str:
         """Return why a trial has failed by its statuses; empty if it has not.
 
-        Trials at the first load are the baseline, which is judged like any run. The target refuses the same
-        requests at any load, so in later trials the share may be higher by SUSPECT_SHARE.
+        Trials at the first load are the baseline, which is judged like any run. The target refuses the same requests
+        at any load. Therefore a trial at another load has failed if its share is higher by more than SUSPECT_SHARE, and
+        no objective accepts such statuses.
         """
         differs = document.status_differs
         share = differs.share if differs is not None else 0.0

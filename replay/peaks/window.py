@@ -1,4 +1,4 @@
-"""Chooses the part of a recording that the trials of a peak search replay: the busiest part of any recording."""
+"""Chooses the part of a recording that the trials of a peak search replay: the busiest part."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Converts requests from the ring to clean columns.
 
-Kernels convert the requests that contain no secrets; Python cleans the others.
+Kernels convert the requests that they can clean; Python cleans the others.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class BatchReader:
         )
 
     def _remember(self, at: int) -> None:
-        """Remember the strings of a request that the kernels did not accept, so that they accept similar ones."""
+        """Remember the strings of a request that the kernels rejected, so that they accept similar requests."""
         record, begin = self._record(at)
         data = self._ring.arrays.data
         peer = data[begin - RECORD_BYTES + 8 * RecordWords.FAMILY : begin].tobytes()

@@ -1,4 +1,4 @@
-"""Limits how much of a request's body is recorded (`--body-limit`)."""
+"""Limits the size of the request bodies that are recorded (`--body-limit`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ BODY_BYTES_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """The maximum recorded length of a request's body: by route (the first matching pattern), otherwise `bytes_max`."""
+    """The maximum size of a recorded request body, in bytes: by route (the first matching pattern), or `bytes_max`.
+
+    A larger body is not recorded at all.
+    """
 
     bytes_max: int = BODY_BYTES_MAX
     by_route: tuple[tuple[str, int], ...] = ()

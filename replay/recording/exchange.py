@@ -22,7 +22,8 @@ class Response(msgspec.Struct, array_like=True):
     """A recorded response.
 
     `size` is the length of the body as received, without its transfer coding, and `digest` is its XXH64. `body` is
-    None if it was not kept; with `cut`, it is only the beginning. `complete` is false if the connection broke.
+    None if it was not kept; with `cut`, it is only the beginning. `complete` is false if the body did not arrive
+    completely, or if its framing was malformed.
     """
 
     headers: Headers
@@ -34,7 +35,7 @@ class Response(msgspec.Struct, array_like=True):
 
 
 class Exchange(msgspec.Struct, array_like=True):
-    """A request as sent, with its response if one arrived. -1 is unknown.
+    """A request as sent, with its response if one arrived. -1 means unknown.
 
     `at_ns` is when the first byte of the request was read, in ns since the Unix epoch. `first_byte_ns` and
     `took_ns` are the times from then to the first and the last byte of the response. `headers` are complete and in
@@ -60,11 +61,11 @@ class Exchange(msgspec.Struct, array_like=True):
 class Accounts:
     """Counts of requests and of their results, by name.
 
-    `counts["requests"]` is the number of requests with a valid head. Each of them is either recorded or counted in
-    `lost`; `incomplete` counts those that were recorded without a part.
+    `counts["requests"]` is the number of requests with a valid head. Each of them is either passed on or counted in
+    `lost`; `incomplete` counts those that were passed on without a part.
 
-    `refused` counts requests for which RefusedError was raised, by reason. If only its body is malformed, a refused
-    request also counts in `requests` and `lost`.
+    `refused` counts requests for which RefusedError was raised, by reason. A request that is refused because of its
+    body also counts in `requests`, and in `lost` unless it was already passed on.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -74,7 +75,7 @@ class Accounts:
 
 
 class Budget:
-    """A memory limit for bodies that are being received or are waiting to be written."""
+    """A memory limit that all bodies of a receiver or a proxy share."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max, self.used = bytes_max, 0
@@ -92,9 +93,9 @@ class Budget:
 
 
 class KeptBody:
-    """The beginning of a body, limited in size and by available memory, and the size of the whole body.
+    """The beginning of a body, limited in size and by available memory, and the number of bytes received.
 
-    `whole` is whether nothing was cut off. `starved` is whether memory was the reason.
+    `whole` is false if any received byte was not kept, and `starved` is true if memory was short.
     """
 
     __slots__ = ("_budget", "_limit", "data", "size", "starved", "whole")
@@ -104,7 +105,10 @@ class KeptBody:
         self.data, self.size, self.whole, self.starved = bytearray(), 0, True, False
 
     def add(self, piece: memoryview) -> None:
-        """Add the next piece, up to the limit. If memory is short, nothing of it is added."""
+        """Add the next piece up to the limit, or nothing if memory is short.
+
+        Once a byte was not kept, further pieces only count in `size`.
+        """
         self.size += len(piece)
         if not self.whole:
             return
@@ -117,7 +121,7 @@ class KeptBody:
             self.whole, self.starved = False, True
 
     def give_up(self) -> None:
-        """Release the memory of the body, when it has been handed over or will not be recorded."""
+        """Release the memory of the body, which was passed on or will not be recorded."""
         self._budget.give_back(len(self.data))
         self.data = bytearray()
 
@@ -133,7 +137,7 @@ class Clock:
 
     @property
     def offset_ns(self) -> int:
-        """Return what must be added to the monotonic clock, in ns."""
+        """Return the difference between this clock and the monotonic clock, in ns."""
         return self._offset_ns
 
     def now_ns(self) -> int:
@@ -148,15 +152,15 @@ class Clock:
 class Clients:
     """Determines the address of the client that sent a request.
 
-    It is the peer, or, if the peer is a proxy on this machine or in a private network, the address that the proxy
-    forwards.
+    It is the address that the peer forwards if the peer is on this machine or in a private network, otherwise the
+    peer's own.
     """
 
     def __init__(self) -> None:
         self._is_proxy: dict[str, bool] = {}
 
     def of(self, peer: str, headers: Headers) -> str:
-        """Return the client's address: the one that the peer forwards, if it may, otherwise the peer's own."""
+        """Return the client's address: the one that a trusted peer forwards, otherwise the peer's own."""
         return (forwarded_client(headers) or peer) if self.is_proxy(peer) else peer
 
     def is_proxy(self, peer: str) -> bool:

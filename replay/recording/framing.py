@@ -1,9 +1,10 @@
 """Finds where HTTP/1 messages begin and end: strictly for requests, leniently for responses.
 
 If two servers disagree about where a request ends, an attacker can hide one request inside another (request
-smuggling). Requests that servers could read differently are therefore refused before any of their bytes are
-forwarded. The checks are made on the raw bytes: both length headers, repeated ones, folded lines, bare line feeds,
-blanks before a colon, and loose chunk sizes. Nothing is rewritten: the forwarded bytes are the received ones.
+smuggling). Requests that servers could read differently are therefore refused. No byte of an ambiguous head is
+forwarded, and of a malformed body only the part before the fault. The checks are made on the raw bytes: both length
+headers, repeated ones, folded lines, bare line feeds, blanks before a colon, and loose chunk sizes. Nothing is
+rewritten: the forwarded bytes are the received ones.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ REASONS = {
 
 
 class RefusedError(Exception):
-    """Raised for a request that is refused: a proxy does not forward it, and a receiver does not pass it on.
+    """Raised for a request that is refused: a proxy forwards no more of it, and a receiver does not pass it on.
 
     `why` is the reason in the accounts, and `status` the status of the response.
     """
@@ -123,7 +124,7 @@ def request_head(data: bytes | bytearray, begin: int = 0) -> RequestHead | None:
 
 
 def _check_partial(data: bytes | bytearray, begin: int) -> None:
-    """Refuse an incomplete head that can no longer become valid, so that no task waits for its end."""
+    """Refuse an incomplete head with a bare line feed or over the size limit, so that no task waits for its end."""
     if _BARE_LF.search(data, begin):
         raise RefusedError("bare line feed")
     if len(data) - begin >= HEAD_BYTES_MAX:
@@ -305,7 +306,7 @@ class SizedBody:
         self.done = length == 0
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Consume the available part of the body, and return where it ends."""
+        """Consume the available part of the body, and return where that part ends."""
         end = len(data) if self._left is None else min(len(data), begin + self._left)
         if end > begin:
             with memoryview(data) as view, view[begin:end] as piece:
@@ -325,7 +326,7 @@ class ChunkedBody:
         self.done = False
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Consume the available data and all complete lines of chunks, and return where they end."""
+        """Consume the available part of the body, except for an incomplete line, and return where that part ends."""
         at = begin
         while not self.done and at < len(data):
             if self._left:

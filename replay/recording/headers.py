@@ -15,7 +15,7 @@ _NAME = re.compile(r"!?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 class HeaderList:
     """Patterns of header names, in lower case.
 
-    `*` stands for any characters. A header is recorded if it matches a wanted pattern and no unwanted one.
+    `*` stands for any characters. A header is included if it matches a wanted pattern and no unwanted one.
     """
 
     wanted: tuple[str, ...]
@@ -32,14 +32,15 @@ class HeaderList:
         wrong = next((name for name in names if not _NAME.fullmatch(name)), None)
         if wrong is not None or not names:
             raise UsageError(
-                f"--record-headers {text!r}: {'it is empty' if wrong is None else f'{wrong!r} is not a header name'}",
+                f"--record-headers {text!r}: "
+                f"{'it lists no header' if wrong is None else f'{wrong!r} is not a header name'}",
                 hint="give all, none, or a list: accept,content-type,x-*,!x-trace",
             )
         wanted = tuple(name for name in names if not name.startswith("!"))
         return cls(wanted or ("*",), tuple(name[1:] for name in names if name.startswith("!")))
 
     def has(self, name: bytes) -> bool:
-        """Return whether a header is recorded."""
+        """Return whether the list includes a header."""
         text = name.decode("latin-1").lower()
         return any(fnmatch.fnmatchcase(text, each) for each in self.wanted) and not any(
             fnmatch.fnmatchcase(text, each) for each in self.unwanted

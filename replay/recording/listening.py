@@ -191,7 +191,7 @@ class Server:
         return int(self._listener.getsockname()[1])
 
     async def serve(self) -> None:
-        """Serve until `drain` is called and the connections have ended, or until the grace period has passed."""
+        """Serve until `drain` is called, and then until all connections have ended or are cut off."""
         async with trio.open_nursery() as background:
             background.start_soon(self._expire)
             async with trio.open_nursery() as nursery:
@@ -225,7 +225,7 @@ class Server:
         connection.wait_for("idle", _LAST_REQUEST_S if self.draining else self._limits.idle_s)
 
     def _accept_the_last(self, begin: Begin) -> None:
-        """Accept the connections that are already waiting, then stop listening."""
+        """Accept the connections that are already waiting, up to the limit, then stop listening."""
         if self._acceptor is not None:
             self._acceptor.end(begin)
         with contextlib.suppress(OSError):
@@ -248,8 +248,8 @@ class Server:
         """Count that new connections have to wait, and report it once."""
         self.counts["waits for descriptors"] += 1
         self.say_once(
-            f"{self.connections_max:,} connections are open, and no descriptors are left: new ones wait"
-            " (ulimit -n allows more)"
+            f"{self.connections_max:,} connections are open, and no descriptors are left: new connections wait"
+            " (to allow more, raise the hard limit, as root with ulimit -n)"
         )
 
     async def _accept(self, begin: Begin) -> None:

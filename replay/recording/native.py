@@ -103,7 +103,7 @@ class NativeAcceptor:
                 await trio.lowlevel.wait_readable(self._given)
             self._take(begin)
             self._count()
-        raise EngineError(f"the receiver ended: {os.strerror(-self._word(MirrorWords.STATE))}")
+        raise EngineError(f"the native receiver ended: {os.strerror(-self._word(MirrorWords.STATE))}")
 
     def end(self, begin: Begin) -> None:
         """Stop receiving, and hand the remaining connections to the server.
@@ -114,7 +114,7 @@ class NativeAcceptor:
         os.eventfd_write(self._wake, 1)
         self._thread.join(JOIN_S)
         if self._thread.is_alive():
-            raise EngineError("the receiver did not stop")
+            raise EngineError(f"the native receiver did not stop within {JOIN_S:g} s")
         self._take(begin)
         self._count()
         os.close(self._wake)

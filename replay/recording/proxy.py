@@ -72,7 +72,7 @@ class _Conversation:
         self._why_cut = turns.CUT_OFF
 
     async def run(self) -> None:
-        """Forward requests and responses until either side has ended."""
+        """Forward requests and responses until no more can arrive, then close both connections."""
         try:
             head = await self._reader.head()
             if head is None:
@@ -155,7 +155,8 @@ class _Conversation:
     async def _pass_on(self, turn: Turn) -> None:
         """Forward one request: its head with the available part of its body, then the rest as it arrives.
 
-        Raises RefusedError if the body is malformed.
+        Raises RefusedError if the body is malformed, ConnectionAbortedError if it breaks off, and
+        _ServiceIsDeafError if the service accepts no more data.
         """
         reader = self._reader
         buffer, begin = reader.buffer, turn.head.end
@@ -218,7 +219,7 @@ class _Conversation:
         await self._answered.wait()
 
     async def _responses(self) -> None:
-        """Forward responses until the service ends, or until no more can arrive."""
+        """Forward responses until the service ends, or until no further response is expected."""
         buffer = bytearray()
         while buffer or await self._more(buffer):
             if not self._pending:
@@ -265,8 +266,8 @@ class _Conversation:
                 await self._pass_back_the_rest(buffer)
                 return False
             if body.done:
-                # The exchange is recorded before the end of the response is sent, so that a client that has the
-                # whole response finds it in the recording.
+                # The exchange is passed on before the end of the response is sent, so that a recording that is stopped
+                # right after the response contains it.
                 self._finish(turn)
             await self._send_back(buffer, end)
             if body.done:
@@ -340,7 +341,7 @@ class _Conversation:
         proxy.on_exchange(exchange)
 
     async def _down(self, head: framing.RequestHead, error: OSError) -> None:
-        """Record a request, and answer it with 502, because the service cannot be reached."""
+        """Answer a request with 502, because the service cannot be reached, and record it if it arrives completely."""
         upstream = self._proxy.upstream
         self._proxy.server.say_once(
             f"the service at {upstream.host}:{upstream.port} cannot be reached ({reason_of(error)}): clients get 502"
@@ -357,7 +358,7 @@ class _Conversation:
         await answer(self._connection, 502, "the service cannot be reached", with_body=head.method != b"HEAD")
 
     async def _refuse(self, error: framing.RefusedError) -> None:
-        """Answer a request that is not forwarded with an error.
+        """Send an error response to a refused request.
 
         If the response to it has already begun, no error is sent, because it would become part of that response.
         """
@@ -365,8 +366,8 @@ class _Conversation:
         self._resets_service = True
         sending = self._sending
         if sending is not None:
-            # Part of the request was forwarded. The service's connection is reset, so that the service does not
-            # accept the part.
+            # Part of the request may have been forwarded. The connection to the service is reset, so that the service
+            # does not process that part.
             has_begun = sending.response is not None
             if sending in self._pending:
                 self._pending.remove(sending)
@@ -388,7 +389,7 @@ class _Conversation:
         self._connection.stream.close(reset=self._resets_client)
 
     def _end_pending(self) -> None:
-        """Record requests whose response is incomplete; an incomplete request without a response is lost."""
+        """Record requests whose response is missing or incomplete; an incomplete request without a response is lost."""
         for turn in self._pending:
             if not turn.whole and turn.response is None:
                 self._accounts.lost[HALF_REQUEST] += 1

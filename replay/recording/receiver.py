@@ -35,10 +35,10 @@ def fixed_limit(bytes_max: int) -> BodyLimit:
 
 @dataclass(slots=True)
 class MirrorSettings:
-    """The settings of a mirror receiver. `answer` is the status of every response.
+    """The settings of a mirror receiver. `answer` is the status of the response to each request that is not refused.
 
-    With `holds_bodies`, the memory of a body stays reserved in `budget` after its request was passed on: whoever gets
-    the request gives `len(exchange.body)` back.
+    With `holds_bodies`, the memory of a body stays reserved after its request was passed on. The recipient of the
+    request must release it with `budget.give_back(len(exchange.body))`.
     """
 
     answer: int = 204

@@ -25,7 +25,7 @@ HEADERS_REMEMBERED = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts of removed secrets.
+    """Counts of secrets and of changed values.
 
     `dropped` counts by what was removed, `names` by the secret's name, and `changes` by the change that was made.
     """

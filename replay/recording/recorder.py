@@ -166,7 +166,8 @@ class Recorder:
     async def close(self) -> Ended | None:
         """Pass on the remaining exchanges, and end the writer.
 
-        Returns its result, or None if it cannot report one within END_WITHIN_S. The rest is then counted as lost.
+        Returns the writer's result, or None if it does not report one within END_WITHIN_S. Exchanges that are still
+        in the queue or in the ring are then counted as lost.
         """
         self._closing = True
         self._wake.set()
@@ -178,7 +179,9 @@ class Recorder:
             await self._process.wait()
         if patience.cancelled_caught:
             self.accounts.lost[QUEUE_FULL] += len(self._queue)
-            self._say(f"the recording could not be written within {END_WITHIN_S:g} s: the rest is lost")
+            self._say(
+                f"the recording could not be written within {END_WITHIN_S:g} s: requests not yet written are lost"
+            )
             self._process.kill()
         if self._ring is not None and not line:
             self.accounts.lost[QUEUE_FULL if patience.cancelled_caught else WRITER_ENDED] += (

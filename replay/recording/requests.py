@@ -16,7 +16,8 @@ READ_BYTES = 64 << 10
 class RequestReader:
     """Reads requests, and keeps the unread data of the connection.
 
-    `at_ns` is the time of the first byte of the present request. `begun` is true while part of a head has arrived.
+    `at_ns` is when the first byte of the present request was read, in ns since the Unix epoch. `begun` is true while
+    the head of a request has arrived only in part.
     """
 
     def __init__(self, connection: Connection, clock: Clock, limits: Limits) -> None:
@@ -27,7 +28,7 @@ class RequestReader:
         self.begun = False
 
     async def more(self) -> bool:
-        """Read more data into the buffer, and return False at the end."""
+        """Read more data into the buffer, and return False if the client has ended."""
         data = await self._connection.stream.receive(READ_BYTES)
         self._read_ns = self._clock.now_ns()
         self.buffer += data
@@ -87,9 +88,9 @@ async def answer(connection: Connection, status: int, text: str, *, with_body: b
 
 
 async def linger(connection: Connection) -> None:
-    """Read and discard the rest of the client's data, for a second at most.
+    """Read and discard further data of the client, for at most one second and 256 reads.
 
-    Without this, the system could reset the connection and destroy the response.
+    Otherwise the system could reset the connection before the client has read the response.
     """
     with contextlib.suppress(OSError), trio.move_on_after(1.0):
         await connection.stream.end()

@@ -1,7 +1,7 @@
 """The ring of raw requests between the native receiver and the writer, in memory that both processes share.
 
-It is not in a file, so that secrets in it never reach the disk. It outlives the receiver, so that answered requests
-are recorded even if the receiver is killed.
+It is not in a file, because requests contain secrets. It outlives the receiver, so that answered requests are recorded
+even if the receiver is killed.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .ring import MirrorRing
 
 CLOCK_SET_NS = 1_000_000_000
-"""If the system's clock was set by at least this much during a recording, it is reported."""
+"""A change of the system's clock during a recording is reported if it is at least this large."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Upstream:
     """The service to which a proxy forwards requests.
 
     `check` looks up its address and must be called before the first request. Raises UsageError if the URL is
-    invalid, and InputError if the file `ca` is.
+    invalid, or if `ca` is given without https, and InputError if the file `ca` cannot be used.
     """
 
     def __init__(self, url: str, allowed: Allowed, ca: Path | None = None) -> None:
@@ -47,7 +47,7 @@ class Upstream:
             )
         if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise UsageError(
-                "--upstream must have only a host and a port, because requests are forwarded unchanged",
+                "--upstream must have no user, path or query, because requests are forwarded unchanged",
                 hint=f"give {parts.scheme}://{re.sub('^.*@', '', parts.netloc)}",
             )
         self.host, self.port = parts.hostname, port or _PORTS[parts.scheme]
@@ -67,7 +67,7 @@ class Upstream:
     async def check(self) -> None:
         """Look up the service.
 
-        Raises UsageError if its name has no address, and LimitError if an address is neither loopback nor allowed.
+        Raises UsageError if the lookup fails, and LimitError if an address is neither loopback nor allowed.
         """
         try:
             await self._look_up()
@@ -81,14 +81,17 @@ class Upstream:
         self._looked_up_s = trio.current_time()
 
     async def connect(self) -> Stream:
-        """Return a new connection, secured if the service uses TLS. Raises OSError if no address accepts one."""
+        """Return a new connection, secured if the service uses TLS.
+
+        Raises OSError if no address accepts one, or if the service now has an address that is not allowed.
+        """
         if trio.current_time() - self._looked_up_s > LOOKED_UP_FOR_S:
-            # If the lookup fails, the known addresses stay in use. A disallowed address is an error.
-            with contextlib.suppress(OSError):
-                try:
+            try:
+                # If the lookup fails, the known addresses stay in use.
+                with contextlib.suppress(OSError):
                     await self._look_up()
-                except LimitError as error:
-                    raise ConnectionRefusedError(str(error)) from None
+            except LimitError as error:
+                raise ConnectionRefusedError(str(error)) from None
         failure: OSError = ConnectionRefusedError("no address")
         for kind, address in self._addresses:
             sock = socket.socket(kind, socket.SOCK_STREAM)
@@ -132,7 +135,7 @@ def _client_context(ca: Path | None) -> ssl.SSLContext:
 
 
 def server_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """Return the TLS context of a listener with its certificate. Raises InputError if a file is invalid."""
+    """Return the TLS context of a listener with its certificate. Raises InputError if a file cannot be used."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(cert, key)

@@ -3,7 +3,7 @@
 It reads frames from its standard input; each has a kind, a length and a msgpack payload. The first frame is a
 `Setup`. Then follow lists of `Exchange`s, and about twice per second the accounts of the serving process. The
 writer ends when its input ends, even if the serving process was killed, and then reports its results in a line of
-JSON. It ignores the terminal's signals.
+JSON. It ignores SIGINT, SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -40,13 +40,16 @@ BLOCK_RECORDS, BLOCK_BYTES = 8_192, 4 << 20
 BLOCK_EVERY_S = 0.25
 NICENESS = 5
 RING_EVERY_S = 0.02
-"""The writer reads the ring so often, unless it fills. More often would cost more, because each round has a fixed cost."""
+"""How long the writer waits for requests in the ring, at most. Each round has a fixed cost, so that fewer are cheaper.
+
+A ring that fills is read at once.
+"""
 
 DISK, CUT_BODY = "the disk took no more", "body over the limit"
 
 
 class Began(msgspec.Struct):
-    """The first line of the writer, with an error if it could not start."""
+    """The first line that the writer prints, with an error if it could not start."""
 
     error: str = ""
     hint: str = ""
@@ -62,7 +65,7 @@ class Given(msgspec.Struct):
 
 
 class Ended(msgspec.Struct):
-    """The last line of the writer."""
+    """The last line that the writer prints."""
 
     notes: Notes
 

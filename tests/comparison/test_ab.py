@@ -92,7 +92,7 @@ def test_wrong_commands():
 def test_steps_that_fail_or_hang_are_named(tmp_path):
     with pytest.raises(UsageError, match=r"--setup: 'echo no; false' ended with 1: no"):
         run_step("setup", "echo no; false", tmp_path / "a", 10)
-    with pytest.raises(UsageError, match=r"--prepare: not finished after 0 s"):
+    with pytest.raises(UsageError, match=r"--prepare: not finished after 1 s"):
         run_step("prepare", "sleep 20", tmp_path / "b", 0.2)
 
 

@@ -354,7 +354,7 @@ def test_a_damaged_log_is_read_as_far_as_it_goes_and_never_says_no_regression(tm
         data + data.splitlines()[-1][: len(data) // 2] + b"\n" + b"Tag=GET,1.0,1.0,2.0,!!!notbase64\n"
     )
     found = compare(base, new, Options(tolerance=0.5))
-    assert found.verdict == "INCONCLUSIVE" and "2 line(s) were left out" in found.sentence
+    assert found.verdict == "INCONCLUSIVE" and "lines that were left out: 2" in found.sentence
     assert str(path) in found.sentence
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match=r"new0\.hlog holds no histograms"):
@@ -379,7 +379,7 @@ def test_a_clock_that_jumps_and_tags_out_of_order_harm_nothing(tmp_path):
     path.write_bytes(jumped + b"\n")
     found = compare(base, new, Options(tolerance=0.5))
     assert found.verdict == "NO_REGRESSION" and any(
-        "time goes back at 1 line" in note for note in found.notes
+        "lines at which time goes back: 1" in note for note in found.notes
     )
 
 
@@ -467,8 +467,8 @@ def test_an_invalid_run_exits_4(command, runs, tmp_path):
     [
         (("none", "none2"), "none does not exist"),
         (("base=", "x"), "lists no runs"),
-        (("{base}", "{same}", "--tolerance", "ten"), "--tolerance: 'ten' is not a percentage"),
-        (("{base}", "{same}", "--tolerance", "0"), "--tolerance: '0' is not a percentage"),
+        (("{base}", "{same}", "--tolerance", "ten"), "--tolerance: 'ten' is not a tolerance"),
+        (("{base}", "{same}", "--tolerance", "0"), "--tolerance: '0' is not a tolerance"),
         (("{base}", "{same}", "-m", "p100"), "the maximum depend on a single request"),
         (("{base}", "{same}", "-m", "mean"), "'mean' is not a metric"),
         (("{base}", "{same}", "--json", "-", "--junit", "-"), "only one of"),
