@@ -189,7 +189,7 @@ def record_taken(metrics, flags, lateness_ns, closed_loop):
 
 @kernel((METRICS_TYPE,))
 def record_attempt(metrics):
-    """Count a request for which connecting or sending began as sent and in flight."""
+    """Count a request as sent and in flight, at its first attempt to connect or to send."""
     metrics.counters[C.in_flight] += 1
     metrics.counters[C.sent] += 1
 
