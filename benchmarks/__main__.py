@@ -1,7 +1,7 @@
 """`make bench [ONLY="capacity punctuality"]`: measure, print, and write docs/benchmarks.md.
 
 `squeezes` is measured only on request (`make long`). It takes about an hour, and exits with 1 if too many verdicts are
-wrong.
+wrong, or if a run leaves no result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The part of `make calibrate` on runs of other shapes: skewed, scattered or numbered unequally, drifting, or one a night.
+"""The part of `make calibrate` on runs of other shapes: skewed, of unequal spread or number, drifting, or one a night.
 
 A trial draws one value per run and metric, because these tables test how runs differ, not how requests do. The three
 metrics are correlated by 0.5, with a standard deviation of 1 unless stated otherwise. Only runs with different numbers of

@@ -69,7 +69,7 @@ def pinned(core: int | None, command: list[str]) -> list[str]:
 def finish(
     command: list[str], *, core: int = GENERATOR_CORE, timeout_s: float = 600, **more: object
 ) -> Finished:
-    """Run a program to its end; raise RuntimeError with the end of its output if it fails."""
+    """Run a program for at most `timeout_s`; raise RuntimeError with the end of its output if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(  # type: ignore[call-overload]
         pinned(core, command), capture_output=True, text=True, timeout=timeout_s, check=False, **more

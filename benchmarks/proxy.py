@@ -76,7 +76,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: list[str], port: int) -> Iterator[int]:
-    """Start a process, wait until it listens on a port, and yield its pid."""
+    """Start a process, wait for up to 60 s until it listens on a port, and yield its pid; exit if it ends before."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         ends_at = time.monotonic() + 60

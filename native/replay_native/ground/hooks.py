@@ -16,6 +16,6 @@ def before_compiling(prepare: Callable[[list[str]], None]) -> None:
 
 
 def compiling(modules: list[str]) -> None:
-    """Call the registered function, if it was not called yet, with `modules`, at least one of which is not compiled."""
+    """Call the registered function with `modules`, at least one of which is not compiled, and forget the function."""
     while _prepare:
         _prepare.pop()(modules)

@@ -119,7 +119,7 @@ def secure(lane, slot):
 
 @kernel()
 def _connection_ready(lane, slot):
-    """Use an open connection: send the request that it was opened for, or mark it as free if that was none in particular."""
+    """Use an open connection: send the request that it is bound to, or mark the connection as free if it is not bound."""
     st, c = lane.state[0], lane.connections[slot]
     st.connecting -= 1
     drop_timed(lane, slot)

@@ -92,7 +92,7 @@ def count_open(lane, change):
 
 @kernel()
 def hang_up(lane, slot, abort):
-    """Close a connection that is in no list, and free its slot."""
+    """Close a connection that is in no list (by RST with `abort`), and free its slot."""
     c = lane.connections[slot]
     close_connection(c, abort, lane.scratch)
     count_open(lane, -1)
