@@ -131,7 +131,7 @@ def main() -> None:
         type=Path,
         help="create the temporary folder of the trace here; with --phase, the trace itself",
     )
-    parser.add_argument("--phase", choices=["write", "order", "random"])
+    parser.add_argument("--phase", choices=["write", "order", "random"], help="run only this phase")
     options = parser.parse_args()
     if options.phase is not None:
         if options.phase == "write":

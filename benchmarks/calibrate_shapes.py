@@ -216,7 +216,7 @@ def run(trials: int) -> dict[Cell, tuple[float, float]]:
         found = {}
         for cell, future in made.items():
             found[cell] = future.result()
-            print(f"  {cell.table}: {', '.join(map(str, cell.names))}: {found[cell]}", flush=True)
+            print(f"  {cell.table}: {', '.join(map(str, cell.names))}: {_pair(found[cell], 1)}", flush=True)
         return found
 
 

@@ -173,7 +173,10 @@ def none_table(given: Given) -> None:
             for _ in range(given.histories)
         )
         builds = given.histories * RUNS
-        print(f"A/A, {name}: {alarms} alarms in {builds:,} builds (limit {builds // 200})", flush=True)
+        print(
+            f"A/A, {name}: {alarms} alarms in {builds:,} builds (the aim is at most {builds // 200})",
+            flush=True,
+        )
 
 
 def hosts_table(given: Given) -> None:

@@ -87,7 +87,7 @@ def _run(folder: Path, clients: int) -> Clients:
         stamps = memory.stamps()
     accounts, opened = document["accounts"], document["connections"]
     if accounts["planned"] != client_of.size or accounts["planned"] != accounts["sent"] + accounts["unsent"]:
-        raise RuntimeError(f"{client_of.size} requests do not balance: {accounts}")
+        raise RuntimeError(f"the accounts do not fit the {client_of.size} requests of the trace: {accounts}")
     stamps = stamps[stamps["seq"] >= 0]
     counts = np.bincount(stamps["seq"], minlength=client_of.size)
     owner = client_of[stamps["seq"]]

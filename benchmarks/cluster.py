@@ -197,8 +197,8 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=200.0)
     parser.add_argument("--agents", type=int, default=4)
-    parser.add_argument("--over", default="local,tcp,tls")
-    parser.add_argument("--skewed", action="store_true")
+    parser.add_argument("--over", default="local,tcp,tls", help="clusters to use, separated by commas")
+    parser.add_argument("--skewed", action="store_true", help="compare percentiles if one agent is slower")
     given = parser.parse_args()
     findings = Findings()
     with tempfile.TemporaryDirectory(prefix="replay-") as name:

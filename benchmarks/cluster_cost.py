@@ -117,7 +117,7 @@ def lag_ns(name: str, trace: Path, area: Path, *more: str) -> int:
 def main() -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--agents", default="1,4")
+    parser.add_argument("--agents", default="1,4", help="numbers of agents, separated by commas")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=5)

@@ -292,7 +292,7 @@ def kill_many(kind: str, wanted: int, draw: random.Random, ends: float) -> tuple
         done += 1
         faults += bool(outcome.wrong)
         print(
-            f"{kind} {done}: {outcome.victim} killed {outcome.moment}, {outcome.requests} requests: "
+            f"{kind} {done}: {outcome.victim} killed {outcome.moment}, after {outcome.requests} requests: "
             f"{outcome.ended}; {'; '.join(outcome.wrong) or 'all checks passed'}",
             flush=True,
         )

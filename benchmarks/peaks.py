@@ -166,7 +166,9 @@ def measure(_: Path) -> list[Searches]:
 def main() -> None:
     """Repeat some of the real searches, and write the results into docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", required=True, metavar="FIRST-LAST")
+    parser.add_argument(
+        "--seeds", required=True, metavar="FIRST-LAST", help="seeds of the searches to repeat"
+    )
     first, _, last = parser.parse_args().seeds.partition("-")
     before = {each["name"]: each for each in results.load()["peaks"]["results"] if "found" in each}
     kept = [Found(**each) for each in before.get("real", {"found": []})["found"]]

@@ -77,7 +77,7 @@ def finish(
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         raise RuntimeError(
-            f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}{done.stdout[-500:]}"
+            f"{' '.join(command)} ended with exit code {done.returncode}: {done.stderr[-2000:]}{done.stdout[-500:]}"
         )
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Finished(done.stdout, cpu_s)
@@ -187,7 +187,7 @@ def replay(folder: Path, arguments: list[str]) -> dict:
         )
         if not (run / "run.json").exists():
             said.seek(0)
-            raise RuntimeError(f"replay ended with {done.returncode}: {said.read()[-2000:]}")
+            raise RuntimeError(f"replay left no run.json, exit code {done.returncode}: {said.read()[-2000:]}")
     document: dict = json.loads((run / "run.json").read_text())
     shutil.rmtree(run)
     return document

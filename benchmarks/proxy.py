@@ -84,7 +84,7 @@ def running(command: list[str], port: int) -> Iterator[int]:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             if process.poll() is not None:
-                raise SystemExit(f"{command[0]} ended with {process.returncode}")
+                raise SystemExit(f"{command[0]} ended with exit code {process.returncode}")
             time.sleep(0.05)
         yield process.pid
     finally:

@@ -226,7 +226,8 @@ def faults(args: argparse.Namespace, area: Path) -> None:
     print(f"replay    {mine.found:5}  {mine.false:5}   {took / len(planted_all):.1f} s each")
     print(f"Diffy     {theirs.found:5}  {theirs.false:5}")
     print(
-        f"replay missed {len(mine.missed)} faults above the stated smallest rate {mine.missed}, and {mine.below} below it"
+        f"replay missed {mine.below} faults below the smallest rate that it states, and {len(mine.missed)} above it:"
+        f" {mine.missed}"
     )
 
 

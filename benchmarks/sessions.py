@@ -106,7 +106,7 @@ def _round(folder: Path, trace: Path, port: int, kind: str) -> dict[str, float]:
     document = peers.replay(folder, [str(scenario), "--target", f"http://127.0.0.1:{port}{base}"])
     accounts, detail = document["accounts"], document["accounts_detail"]
     if accounts["ok"] != accounts["planned"]:
-        raise RuntimeError(f"{kind}: {accounts}")
+        raise RuntimeError(f"{kind}: not all planned requests are ok: {accounts}")
     return {
         "per_s": accounts["ok"] / document["duration_s"],
         "per_cpu_s": accounts["ok"] / document["generator"]["cpu_s"],
