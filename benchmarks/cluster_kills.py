@@ -119,9 +119,9 @@ def ended(run: Command) -> str:
 
 
 def await_moment(run: Command, lines: Lines, draw: random.Random) -> str:
-    """Wait for a random moment after both agents have joined or after the order to start; return which, or end early.
+    """Wait for a random moment after both agents have started, or after the order to start; return it in words.
 
-    If the run ends, the wait ends up to SECONDS + 2.5 s later.
+    If the run ends before that, the moment is counted from its end.
     """
     until(lambda: len(agents_of(run.folder)) == 2 or run.process.poll() is not None, WAIT_S)
     if draw.random() < BEFORE_START:
@@ -214,7 +214,7 @@ def _merge_folders(run: Command, seqs: list[int]) -> list[str]:
 
 
 def await_dask_moment(run: Command, lines: Lines, draw: random.Random) -> str:
-    """Wait for a random moment within 6 s of the command or after the order to start; return which."""
+    """Wait for a random moment within 6 s of the command, or after the order to start; return it in words."""
     if draw.random() < BEFORE_START:
         at_s = draw.uniform(0, 6)
         time.sleep(at_s)

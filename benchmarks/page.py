@@ -102,7 +102,7 @@ def _clients(results: list[dict[str, Any]]) -> str:
         " | p50 ms of wait.order | peak RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n"
         + rows
         + f"\nA connected client needs {each_kib:.1f} KiB of memory, without the kernel's memory for its socket. If there"
-        " are more clients than a process may open files, the connections that have been idle for longest are closed.\n"
+        " are more clients than files that a process may open, the connections that have been idle for longest are closed.\n"
     )
 
 
@@ -312,12 +312,12 @@ def _kafka(results: dict[str, Any]) -> str:
         for rate, of in results["punctuality"].items()
     )
     return (
-        "## Kafka\nThe target is a real Apache Kafka with one node on a separate core (`python -m benchmarks kafka`). It"
-        " needs Java and Maven, and for rdkafka_performance gcc and Debian's librdkafka-dev. Records have 100 bytes, acks is"
-        " 1, and batches have up to 1 MB. The other programs wait 5 ms for a batch to fill. replay has a tick of 1 ms (the"
-        " default, for punctuality), or of 5 ms where the table lists it. The figures are acknowledged records per CPU"
-        " second of the client, with all threads. replay keeps a schedule, renders each record from a trace and records its"
-        " histograms. The other programs send as fast as they can.\n\n"
+        "## Kafka\nThe target is a real Apache Kafka with one node on a separate core (`python -m benchmarks kafka`). The"
+        " benchmark needs Java and Maven, and for rdkafka_performance gcc and Debian's librdkafka-dev. Records have 100"
+        " bytes, acks is 1, and batches have up to 1 MB. The other programs wait 5 ms for a batch to fill. replay has a"
+        " tick of 1 ms (the default, for punctuality), or of 5 ms where the table lists it. The figures are acknowledged"
+        " records per CPU second of the client, with all threads. replay keeps a schedule, renders each record from a trace"
+        " and records its histograms. The other programs send as fast as they can.\n\n"
         "| | records per CPU second | relative to rdkafka_performance |\n|---|---|---|\n"
         + rows
         + f"\nThe kernels alone encode and seal {encoded}, on one core.\n\n"
