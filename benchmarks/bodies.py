@@ -3,8 +3,8 @@
 python -m benchmarks.bodies --requests 5000000 --bodies 500000 --bytes 1000
 
 Each phase runs in a process of its own, so that its peak memory (RSS) does not include that of another phase. Of eight
-requests, three have the newest body, two have one of the thousand before it, and three have any body so far. Which ones,
-depends on the seed. At most 200,000 requests are read at random.
+requests, three have the newest body, two have one of the newest thousand, and three have any body so far, chosen by the
+seed. At most 200,000 requests are read at random.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def cpu_s(words: list[str]) -> tuple[float, str]:
 
 
 def main() -> None:
-    """Measure both on one capture, and print; tshark is left out if it is missing."""
+    """Measure `replay import` on a capture, and tshark on the same one if it is installed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exchanges", type=int, default=20_000)
     parser.add_argument("--bytes", type=int, default=2_000)

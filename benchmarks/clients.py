@@ -58,7 +58,7 @@ def _files(wanted: int) -> int:
 def _trace(path: Path, clients: int) -> tuple[Path, np.ndarray]:
     """Write a trace, and return it with the client of each request.
 
-    Clients arrive within COMING_S. Each sends pairs of requests, 1 ms apart, for up to STAYING_S.
+    Clients arrive within COMING_S. Each sends pairs of requests for up to STAYING_S; those of a pair are 1 ms apart.
     """
     random = np.random.default_rng(clients)
     first_ns = random.integers(0, COMING_S * 10**9, clients)
