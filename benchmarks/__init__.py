@@ -1,1 +1,1 @@
-"""Measurements beside the peers, in one run: `make bench`. What they say is in docs/benchmarks.md."""
+"""Benchmarks of replay beside other programs (`make bench`). The results are in docs/benchmarks.md."""

@@ -1,6 +1,7 @@
-"""`make bench [ONLY="capacity punctuality"]`: measure, print, and write what docs/benchmarks.md quotes.
+"""`make bench [ONLY="capacity punctuality"]`: measure, print, and write docs/benchmarks.md.
 
-`squeezes` is measured only when asked for (`make long`): it takes an hour, and fails where a verdict is wrong.
+`squeezes` is measured only on request (`make long`). It takes about an hour, and exits with 1 if too many verdicts are
+wrong, or if a run leaves no result.
 """
 
 from __future__ import annotations
@@ -48,20 +49,22 @@ PARTS: dict[str, Callable[[Path, Path], Any]] = {
     "clients": lambda folder, trace: clients.measure(folder),
     "answers": answers.measure,
 }
-"""From a folder to work in, and a trace of one path, to what is kept."""
+"""By name, a function from a work folder and a trace of one path to the results that are kept."""
 
 
 SQUEEZES = "squeezes"
 
 
 def main() -> None:
-    """Run the parts asked for (default: all), and write the page anew after each."""
+    """Run the requested parts (default: all but `squeezes`), and write docs/benchmarks.md after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, SQUEEZES], default=())
     parser.add_argument(
         "--count", type=int, default=squeezes.COUNT, help="squeezes: runs of each kind (15 take ten minutes)"
     )
-    parser.add_argument("--seed", type=int, default=squeezes.SEED, help="squeezes: chooses the runs")
+    parser.add_argument(
+        "--seed", type=int, default=squeezes.SEED, help="squeezes: the seed of the random runs"
+    )
     given = parser.parse_args()
     chosen = given.parts
     with tempfile.TemporaryDirectory(prefix="replay-bench-") as name:

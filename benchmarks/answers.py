@@ -1,4 +1,4 @@
-"""What it costs to keep responses: capacity with digests of 1 kB of JSON beside plain, and memory over many responses."""
+"""What it costs to keep responses: capacity by the kept part of 1 kB of JSON, and memory over many responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCUMENT = {
         for n in range(9)
     ],
 }
-"""About a kilobyte, with some fifty leaves."""
+"""About 1 kB of JSON with some fifty leaves."""
 
 BODY = json.dumps(DOCUMENT)
 NGINX = peers.NGINX.replace(
@@ -43,8 +43,10 @@ def _run(folder: Path, trace: Path, port: int, keep: str, *more: str) -> dict:
 
 
 def capacity(folder: Path, trace: Path, rounds: int = ROUNDS, seconds: int = SECONDS) -> dict[str, dict]:
-    """Medians over interleaved rounds by what is kept: requests per CPU second of the generator, and the share that was
-    dropped.
+    """Return medians over interleaved rounds, by the value of `--keep-answers`.
+
+    `per_cpu_s` is requests per CPU second of the generator, `dropped_share` the share of the responses that were dropped,
+    and `of_plain` the rate relative to `none`.
     """
     figures: dict[str, list[tuple[float, float]]] = {keep: [] for keep in KEEPS}
     with peers.nginx(template=NGINX) as port:
@@ -65,7 +67,10 @@ def capacity(folder: Path, trace: Path, rounds: int = ROUNDS, seconds: int = SEC
 
 
 def memory(folder: Path, trace: Path, responses: int = RESPONSES) -> list[dict[str, float]]:
-    """Peak memory of runs that keep digests of so many responses, and of a tenth of them."""
+    """Return the peak memory of a run that keeps digests of about `responses` / 10 responses, and of one ten times as long.
+
+    The rate of a run of 4 s determines their lengths, which are at most LONGEST_S.
+    """
     found = []
     with peers.nginx(template=NGINX) as port:
         for count in (responses // 10, responses):
@@ -78,5 +83,5 @@ def memory(folder: Path, trace: Path, responses: int = RESPONSES) -> list[dict[s
 
 
 def measure(folder: Path, trace: Path) -> dict[str, Any]:
-    """Both."""
+    """Measure capacity and memory."""
     return {"capacity": capacity(folder, trace), "memory": memory(folder, trace)}

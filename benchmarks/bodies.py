@@ -1,9 +1,10 @@
-"""Memory and time of a trace with many distinct bodies: writing it, and reading it as a replay does, in order and at random.
+"""Memory and time of a trace with many distinct bodies: to write it, and to read it in order and at random.
 
 python -m benchmarks.bodies --requests 5000000 --bodies 500000 --bytes 1000
 
-Each phase runs in a process of its own, so that its peak of memory (RSS) is its own. Half of the requests have a body for
-the first time or one of the last thousand; the others any of those before, as the seed says.
+Each phase runs in a process of its own, so that its peak memory (RSS) does not include that of another phase. Of eight
+requests, three have the newest body, two have one of the newest thousand, and three have any body so far, chosen by the
+seed. At most 200,000 requests are read at random.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RATE_PER_S = 10_000
 
 
 def body(number: int, size: int) -> bytes:
-    """A body of JSON of about so many bytes, half of it drawn."""
+    """Return about `size` bytes that resemble JSON, half of them random."""
     text = hashlib.shake_128(b"%d" % number).hexdigest(size // 4)
     items = '", "'.join(text[at : at + 16] for at in range(0, len(text), 16))
     return (
@@ -99,7 +100,7 @@ def read(path: Path, order: str, requests: int, seed: int) -> None:
 
 
 def looked_at(table: npt.NDArray[np.int64], ids: npt.NDArray[np.int32]) -> int:
-    """The bytes of every hundredth body, read as kernels read it: by address."""
+    """Return the size of every hundredth body, read by address as kernels read it."""
     total = 0
     for number in ids[::100].tolist():
         row = int(np.searchsorted(table[:, 0], number, side="right")) - 1
@@ -110,7 +111,7 @@ def looked_at(table: npt.NDArray[np.int64], ids: npt.NDArray[np.int32]) -> int:
 
 
 def phase(words: list[str], name: str) -> None:
-    """One phase in a process of its own."""
+    """Run one phase in a process of its own, and print its time and output."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.bodies", *words], capture_output=True, text=True, check=True
@@ -126,9 +127,11 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--folder", type=Path, help="Where the trace is written [default: a temporary folder]."
+        "--folder",
+        type=Path,
+        help="create the temporary folder of the trace here; with --phase, the trace itself",
     )
-    parser.add_argument("--phase", choices=["write", "order", "random"])
+    parser.add_argument("--phase", choices=["write", "order", "random"], help="run only this phase")
     options = parser.parse_args()
     if options.phase is not None:
         if options.phase == "write":

@@ -1,12 +1,12 @@
 """How often the diagnosis names the limit of a twin: `python -m benchmarks.bottlenecks --seed 1 --twins 60`.
 
 Each twin has one limit of six kinds (`benchmarks.limited_twins`). `replay run` loads it with `[[watch]]` on the twin's own
-figures. Then its report says what gave way. `right`: it names the limit. `wrong`: it names something else. Otherwise it
-says "cannot tell", or sees no harm.
+figures, and the diagnosis of the run names what gave way. It is `right` if it names the limit, and `wrong` if it names
+something else. Otherwise it is `cannot tell`, or `no harm` if it found no harm.
 
-The same run is judged from latency alone: a claim that routes share a cause is right if the limit holds up all of them.
+The same run is also judged by latency alone. A claim that routes share a cause is right if the limit slows all of them.
 
-`--keep FOLDER` keeps the runs, and `--again FOLDER` judges kept runs by the rules as they are now.
+`--keep FOLDER` keeps the runs, and `--again FOLDER` judges kept runs by the current rules.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ RUN_SECONDS_MORE = 120.0
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said about one twin. `shared` are the routes that latency alone says share a cause."""
+    """The diagnosis of one twin, and whether it is right.
+
+    `shared` lists the routes that share a cause by latency alone. `shared_answer` is empty if there are none.
+    """
 
     number: int
     kind: str
@@ -57,7 +60,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def play(twin: LimitedTwin, folder: Path) -> None:
-    """Load a twin by `replay run`, into a new folder."""
+    """Run a twin under load by `replay run`, with all files in a new folder."""
     folder.mkdir(parents=True)
     (folder / "truth.json").write_bytes(msgspec.json.encode(twin))
     for name, document in (("twin", twin.document), ("load", twin.recipe)):
@@ -83,8 +86,9 @@ def play(twin: LimitedTwin, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _before_others() -> Iterator[None]:
-    """Processes that are started meanwhile run before all others, where that is allowed: a twin that waits for a core has
-    other limits than its file says. It uses a tenth of a core.
+    """Give processes that are started in this context real-time priority, if that is permitted.
+
+    A twin that waits for a core has other limits than its file states. It needs a tenth of a core.
     """
     _set_first(0)
     try:
@@ -95,13 +99,16 @@ def _before_others() -> Iterator[None]:
 
 
 def _set_first(thread: int) -> None:
-    """Let a thread run before all others, where that is allowed."""
+    """Give a thread real-time priority, if that is permitted."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(1))
 
 
 def _raise_threads(process: subprocess.Popen[bytes], out: Path) -> None:
-    """Let the generator run before all others once it has made its folder: a late generator's run is INVALID."""
+    """Give the generator real-time priority once it has made its folder.
+
+    If the generator is late, its run is INVALID and shows nothing about the diagnosis.
+    """
     while not out.exists() and process.poll() is None:
         time.sleep(POLL_S)
     with contextlib.suppress(OSError):
@@ -111,7 +118,7 @@ def _raise_threads(process: subprocess.Popen[bytes], out: Path) -> None:
 
 @contextlib.contextmanager
 def _process(arguments: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of replay, in a folder; what it prints is kept there."""
+    """Run a command of replay in a folder, with its output in COMMAND.txt there; kill it at the end of the context."""
     with (folder / f"{arguments[0]}.txt").open("wb") as output:
         command = [sys.executable, "-m", "replay.cli", *arguments]
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder)
@@ -130,7 +137,7 @@ def _command(arguments: Sequence[str], folder: Path) -> None:
 
 
 def _wait_for_load(app: RunningTwin, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the first request has reached the twin; False if the run ends before."""
+    """Wait until the first request has reached the twin; return False if the run ends before that."""
     while process.poll() is None:
         with contextlib.suppress(urllib.error.URLError):
             if app.figures().get("balancer.requests", 0) > 0:
@@ -140,7 +147,7 @@ def _wait_for_load(app: RunningTwin, process: subprocess.Popen[bytes]) -> bool:
 
 
 def judge(number: int, folder: Path) -> Judged:
-    """What the diagnosis says about a run, beside the truth."""
+    """Diagnose a kept run, and compare the diagnosis with the truth in its folder."""
     truth = msgspec.json.decode((folder / "truth.json").read_bytes(), type=LimitedTwin)
     run = load_run(folder / "run")
     found = diagnose(run)
@@ -158,7 +165,7 @@ def judge(number: int, folder: Path) -> Judged:
 
 
 def played(folder: Path, seed: int, twins: int, length_s: float, together: int) -> Iterator[Judged]:
-    """Play twins, some of them at once, and judge each."""
+    """Play twins, up to `together` of them at once, and judge each; one that cannot be played is printed and skipped."""
 
     def one(number: int) -> str:
         try:
@@ -179,7 +186,7 @@ def played(folder: Path, seed: int, twins: int, length_s: float, together: int) 
 
 
 def again(folder: Path) -> Iterator[Judged]:
-    """Judge kept runs."""
+    """Judge the kept runs of a folder, without those that have no result."""
     for place in sorted(folder.iterdir()):
         if (place / "run" / "run.json").is_file():
             yield _printed(judge(int(place.name), place))
@@ -195,7 +202,7 @@ def _printed(one: Judged) -> Judged:
 
 
 def table(all_judged: Sequence[Judged]) -> str:
-    """The counts by kind, in Markdown."""
+    """Return the counts by kind of limit as a table in Markdown."""
     lines = ["| limit | twins | " + " | ".join(ANSWERS) + " | share a cause: right | wrong |"]
     lines.append("|---" * (len(ANSWERS) + 4) + "|")
     for kind in (*KINDS, "all"):
@@ -207,14 +214,14 @@ def table(all_judged: Sequence[Judged]) -> str:
 
 
 def main() -> None:
-    """Play twins, or judge kept runs again; print each and the table."""
+    """Play twins, or judge kept runs again; print each result and the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--twins", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=30.0, help="length of each load")
-    parser.add_argument("--together", type=int, default=1, help="twins that are played at once")
+    parser.add_argument("--together", type=int, default=1, help="number of twins played at once")
     parser.add_argument("--keep", type=Path, help="keep the runs in this new folder")
     parser.add_argument("--again", type=Path, help="judge the runs of this folder again")
     given = parser.parse_args()

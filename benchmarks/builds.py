@@ -1,11 +1,12 @@
-"""Real builds compared: how often a build is accused of being slower than itself, and a slower one is found.
+"""Comparisons of real builds: how often a build is judged slower than itself, and how often a slower one is found.
 
-    python -m benchmarks.builds record FOLDER [--rounds 12]    # some four minutes; again to add rounds
-    python -m benchmarks.builds judge FOLDER                  # into docs/statistics.md
+    python -m benchmarks.builds record FOLDER [--rounds 12]   # takes about four minutes; repeat it to add rounds
+    python -m benchmarks.builds judge FOLDER                  # writes into docs/statistics.md
 
-The builds are the built-in service, and the service with one endpoint 5, 10 and 20% slower. A round is a run of each, in
-random order, each of a process and a seed of its own. Sessions are drawn from the runs, since labels of runs are what
-the test permutes: six of the one and six of the other, without replacement, through the product's own inference and rule.
+The builds are the built-in service, and the service with one endpoint 5, 10 and 20% slower. A round is one run of each
+build, in random order. Each run has a process and a seed of its own. A session draws six runs of each of two builds,
+without replacement, and applies the inference and the rule of `replay compare`. Runs can be drawn because the test
+permutes their labels.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ RUNS, A_A_RUNS, SESSIONS = 6, 12, 2_000
 
 
 def record(folder: Path, rounds: int) -> None:
-    """Add rounds to a folder: FOLDER/runs/BUILD/NUMBER."""
+    """Add rounds to a folder; their runs are in FOLDER/runs/BUILD/NUMBER."""
     paths = [SLOWED.partition(" ")[2], *OTHERS]
     recipe = Recipe(
         rate_per_s=Rate(RATE_PER_S), duration_ns=Duration(round(LENGTH_S * 1e9)),
@@ -82,12 +83,12 @@ def _run(trace: Trace, slower: Sequence[str], folder: Path, seed: int) -> str:
             target=f"http://127.0.0.1:{port}", seed=seed, warm_up_ns=Duration(round(WARM_UP_S * 1e9))
         )
         document = prepare(trace, scenario, area=Path(area)).run(folder)
-    return f"{document.accounts.ok} answers, {document.validity.verdict}"
+    return f"{document.accounts.ok} responses, {document.validity.verdict}"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The family's values in every run: float64[runs, metrics] by build."""
+    """The values of all tested metrics in every run, float64[runs, metrics] by build."""
 
     values: dict[str, np.ndarray]
     metrics: list[Metric]
@@ -96,17 +97,17 @@ class Figures:
 
     @property
     def slowed(self) -> np.ndarray:
-        """Which metrics are of the slowed route: bool[metrics]."""
+        """A mask of the metrics of the slowed route, bool[metrics]."""
         return np.array([metric.route == SLOWED for metric in self.metrics])
 
     @property
     def others(self) -> np.ndarray:
-        """Which are of another route."""
+        """A mask of the metrics of the other routes, bool[metrics]; metrics of all requests are in neither mask."""
         return np.array([metric.route not in ("", SLOWED) for metric in self.metrics])
 
 
 def figures_of(folder: Path) -> Figures:
-    """What `replay compare` would test of these runs, with its defaults."""
+    """Return the values that `replay compare` would test for the runs of a folder, with its defaults."""
     builds = {path.name: sorted(path.iterdir()) for path in sorted((folder / "runs").iterdir())}
     runs = {name: tuple(load_run_folder(path) for path in paths) for name, paths in builds.items()}
     base = Side("base", runs["base"])
@@ -122,7 +123,11 @@ def figures_of(folder: Path) -> Figures:
 
 @dataclass
 class Counts:
-    """How sessions ended. `above`, `excluding`: some interval above 0, or excluding it; `slowed_*`, `others_*`: of those."""
+    """Numbers of sessions by result.
+
+    `above` counts those with an interval above 0, `excluding` those with one that excludes 0. `slowed_*` and `others_*`
+    count only metrics of the slowed route and of other routes.
+    """
 
     sessions: int = 0
     above: int = 0
@@ -138,7 +143,7 @@ class Counts:
 
 
 class Judge:
-    """Sessions of so many runs per side, by the product's inference and rule."""
+    """Judges sessions of `runs` runs per side by the inference and the rule of `replay compare`."""
 
     def __init__(self, figures: Figures, runs: int, tolerance: float) -> None:
         options = Options(tolerance=tolerance)
@@ -149,7 +154,7 @@ class Judge:
         self.counts = Counts()
 
     def session(self, base: np.ndarray, new: np.ndarray) -> None:
-        """Compare base's runs with new's: float64[runs, metrics] each."""
+        """Compare the runs of base with those of new, float64[runs, metrics] each, and count the result."""
         values = np.vstack([base, new])
         found = statistics.infer_from(values, self._labels, [len(values)], self._table, True, ALPHA)
         rows = zip(found.effects, found.lower, found.upper, self._margins, strict=True)
@@ -166,7 +171,7 @@ class Judge:
 
 
 def same_build(figures: Figures) -> Counts:
-    """Every way to call half of the first runs of the base "new"."""
+    """Judge the first A_A_RUNS runs of base against each other, for every half of them that can be called new."""
     runs = figures.values["base"][:A_A_RUNS]
     judge = Judge(figures, len(runs) // 2, TOLERANCE)
     for chosen in itertools.combinations(range(len(runs)), len(runs) // 2):
@@ -176,7 +181,7 @@ def same_build(figures: Figures) -> Counts:
 
 
 def slower_build(figures: Figures, slowdown: float) -> Counts:
-    """Sessions of base's runs with those of the build that really is slower, at a tolerance of half of that."""
+    """Judge sessions of base against the slower build, at a tolerance of half the slowdown."""
     judge, rng = Judge(figures, RUNS, slowdown / 2), np.random.default_rng(1)
     base, new = figures.values["base"], figures.values[f"{100 * slowdown:g}%"]
     for _ in range(SESSIONS):
@@ -185,13 +190,16 @@ def slower_build(figures: Figures, slowdown: float) -> Counts:
 
 
 def measured_change(figures: Figures, slowdown: float) -> float:
-    """By how much the slowed route's p50 is higher over all runs, as a log: a request is not work alone."""
+    """Return the log of the ratio by which p50 of the slowed route is higher, over all runs.
+
+    It is less than the slowdown of the work, because a request is not work alone.
+    """
     base, new = figures.values["base"].mean(axis=0), figures.values[f"{100 * slowdown:g}%"].mean(axis=0)
     return float((new - base)[figures.slowed][0])
 
 
 def expected(figures: Figures, slowdown: float) -> Counts:
-    """What the method should find: runs of the base alone, the measured change added to the slowed route's figures."""
+    """Judge sessions of base alone, with the measured change added to the slowed route: what the method should find."""
     judge, rng = Judge(figures, RUNS, slowdown / 2), np.random.default_rng(2)
     base = figures.values["base"]
     shift = measured_change(figures, slowdown) * figures.slowed
@@ -202,25 +210,25 @@ def expected(figures: Figures, slowdown: float) -> Counts:
 
 
 def render(figures: Figures) -> str:
-    """The tables, as Markdown."""
+    """Return the tables in Markdown."""
     runs, same = {name: len(rows) for name, rows in figures.values.items()}, same_build(figures)
     sd = 100 * float(figures.values["base"][:, figures.slowed].std(axis=0, ddof=1)[0])
     recorded = ", ".join(f"{count} of {name}" for name, count in sorted(runs.items()))
     tested = ", ".join(f"{metric.where} {metric.name}" for metric in figures.metrics)
     return f"""\
-The built-in service at {RATE_PER_S:g} requests a second, {LENGTH_S:g} s a run, each of a process of its own, in random
+Runs of the built-in service, each in a process of its own, {LENGTH_S:g} s at {RATE_PER_S:g} requests per second, in random
 order: {recorded} ({figures.invalid} INVALID; {dt.date.today().isoformat()}, {peers.machine()}).
 Tested: {tested}.
 p50 of the slowed route differs by {sd:.1f}% (standard deviation) from run to run.
 
-**A/A**: {A_A_RUNS} runs of one build, all {same.sessions} ways to call half of them new.
-An interval is above 0 in **{same.percent("above")}**, excludes 0, on either side, in **{same.percent("excluding")}**
-(promised: 5%).
-At a tolerance of 10% {same.percent("regression")} end as REGRESSION, {same.percent("no_regression")} as NO_REGRESSION.
+**A/A**: {A_A_RUNS} runs of one build, in all {same.sessions} ways to call half of them new.
+An interval is above 0 in **{same.percent("above")}** of the sessions, and excludes 0 on either side in
+**{same.percent("excluding")}** (promised: at most 5%).
+At a tolerance of 10%, {same.percent("regression")} end as REGRESSION, and {same.percent("no_regression")} as NO_REGRESSION.
 
-**A/B**: `{SLOWED}` slower, {RUNS} runs per side, at a tolerance of half of that;
-{SESSIONS:,} seeded sessions, drawn from the runs, so that they share some.
-Beside it what is expected: the same, where the change that was measured over all runs is added to the figures of base's.
+**A/B**: `{SLOWED}` is slower, with {RUNS} runs per side, at a tolerance of half the slowdown.
+The {SESSIONS:,} seeded sessions are drawn from the recorded runs, so that they share runs.
+The columns `expected` use runs of base alone, with the change that was measured over all runs added to one side.
 
 | work slower by | p50 measured | interval above 0 | expected | REGRESSION | expected | another route accused |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -236,7 +244,7 @@ def _row(figures: Figures, slowdown: float) -> str:
 
 
 def main() -> None:
-    """Record rounds, or judge what was recorded."""
+    """Record rounds, or judge the recorded ones."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
-"""`make calibrate`: how often the decision rule is wrong, and how often it finds what is there, on imagined runs.
+"""`make calibrate`: how often the decision rule is wrong, and how often it finds a slowdown, on simulated runs.
 
-Each cell has 10,000 seeded trials: two builds, p50, p90 and p99 of each run, the product's own inference and rule.
-The tables go into docs/statistics.md between two marks.
+A cell of the grid has 10,000 seeded trials by default. A trial compares two builds by p50, p90 and p99 of each run, with
+the inference and the rule of `replay compare`. The tables are written into docs/statistics.md between marks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MARGIN = math.log1p(TOLERANCE)
 
 
 class Cell(NamedTuple):
-    """How the imagined runs differ."""
+    """The parameters of simulated runs: distribution, autocorrelation, and standard deviation between runs."""
 
     kind: str
     autocorrelation: float
@@ -53,7 +53,11 @@ class Cell(NamedTuple):
 
 @dataclass
 class Counts:
-    """How trials of one cell ended. `slower`: an interval above 0; `any_alarm`: one that excludes 0, on either side."""
+    """Numbers of trials of one cell by result.
+
+    `slower` counts those with an interval above 0, `any_alarm` those with one that excludes 0 on either side. `found`,
+    `regressed` and `passed` count the trials with a slowdown, by its size.
+    """
 
     trials: int = 0
     regression: int = 0
@@ -69,14 +73,14 @@ CELLS = [Cell(kind, rho, sd) for kind in KINDS for rho in (0.0, 0.8) for sd in (
 
 
 def imagined(cell: Cell, runs: int, state: np.ndarray, scratch: np.ndarray) -> np.ndarray:
-    """float64[runs, 3]: log quantiles of so many runs of one build."""
+    """Return the log quantiles of simulated runs of one build, float64[runs, 3]."""
     out = np.zeros((runs, imagine.QUANTILES))
     imagine.quantiles_of_runs(state, cell.run_sd, cell.autocorrelation, KINDS[cell.kind], scratch, out)
     return out
 
 
 def verdicts(found: Inference, margin: float = MARGIN) -> list[str]:
-    """The rule's word on each metric."""
+    """Return the rule's verdict on each metric."""
     rows = zip(found.effects, found.lower, found.upper, strict=True)
     return [
         decide(float(effect), float(low), float(high), margin, base_at_least=False, new_at_least=False)
@@ -85,14 +89,14 @@ def verdicts(found: Inference, margin: float = MARGIN) -> list[str]:
 
 
 def fresh(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """State of a generator, and scratch."""
+    """Return the state of a random generator, and scratch memory, for `imagined`."""
     return np.array([seed * 0x9E3779B97F4A7C15 % 2**64], np.uint64), np.zeros(
         imagine.INTERVALS * imagine.REQUESTS
     )
 
 
 def measure(cell: Cell, trials: int = TRIALS, power_trials: int = POWER_TRIALS) -> dict[int, Counts]:
-    """One cell, for every number of runs (the first runs of the same trial)."""
+    """Return the counts of one cell by number of runs; a smaller number uses the first runs of the same trials."""
     state, scratch = fresh(cell.seed + 1)
     designs = {}
     for runs in RUNS:
@@ -130,7 +134,7 @@ def _count_power(into: Counts, values: np.ndarray, labels: np.ndarray, table: np
 
 
 class Session(NamedTuple):
-    """Shares of sessions that ended so, or excluded 0 at any look; and the mean of their blocks."""
+    """Shares of sessions by verdict, the share with an interval that excludes 0 at any look, and the mean of the blocks."""
 
     regression: float
     any_alarm: float
@@ -139,7 +143,10 @@ class Session(NamedTuple):
 
 
 def measure_looks(cell: Cell, trials: int = TRIALS) -> Session:
-    """A/A sessions with the looks of `replay ab`; for `any_alarm` every session goes on to its last look."""
+    """Return the shares of A/A sessions with the looks of `replay ab`.
+
+    `any_alarm` counts all looks, also those after the look at which the session ended.
+    """
     state, scratch = fresh(cell.seed + 2)
     rng = np.random.default_rng(cell.seed)
     blocks = looks.LOOKS[-1].blocks
@@ -174,29 +181,33 @@ def _session(values: np.ndarray, labels: np.ndarray, tables: Sequence[np.ndarray
 
 
 def render(grid: dict[Cell, dict[int, Counts]], sessions: dict[Cell, Session], took_s: float) -> str:
-    """The tables, as Markdown."""
+    """Return the tables of the grid in Markdown."""
     everything = [counts for rows in grid.values() for counts in rows.values()]
     worst, both = (100 * max(_share(row, name) for row in everything) for name in ("slower", "any_alarm"))
     when = f"{dt.date.today().isoformat()}, {took_s:.0f} s"
     return "\n".join(
         [
-            f"{len(everything)} cells of {everything[0].trials:,} seeded A/A trials ({when}). Whatever the tolerance:",
-            f"an interval is above 0 in at most **{worst:.2f}%** of a cell's trials, the bound of a false REGRESSION;",
-            f"one excludes 0, on either side, in at most **{both:.2f}%** (promised: 5%, with the trials' noise 5.5%).",
+            f"{len(everything)} cells of {everything[0].trials:,} seeded A/A trials ({when}). At any tolerance",
+            f"an interval is above 0 in at most **{worst:.2f}%** of a cell's trials, which bounds the false REGRESSIONs,",
+            f"and excludes 0 on either side in at most **{both:.2f}%** (promised: 5%; with the noise of the trials 5.5%).",
             "",
-            "In a cell: an interval above 0 · excluding 0 · REGRESSION · NO_REGRESSION, both at a tolerance of 10%.",
+            "Shares of trials: an interval above 0 · one that excludes 0 · REGRESSION · NO_REGRESSION"
+            " (both at a tolerance of 10%).",
             "",
             *_table(
                 ("requests", "autocorrelation", "run sd", *(f"{n} v {n}" for n in RUNS)),
                 map(_grid_row, grid.items()),
             ),
             "",
-            "Every metric of the new build slower by so much: an interval above 0 · REGRESSION · NO_REGRESSION, both at 10%",
-            f"({POWER_TRIALS} trials a cell, the mean of the six cells of a run sd).",
+            "Shares of trials in which every metric of the new build is slower by the percentage of the column: an interval"
+            " above 0 ·",
+            f"REGRESSION · NO_REGRESSION, both at a tolerance of 10% ({POWER_TRIALS} trials per cell, the mean of the six"
+            " cells of a run sd).",
             "",
             *_table(("run sd", "runs", *(f"+{100 * shift:g}%" for shift in SHIFTS)), _power_rows(grid)),
             "",
-            "Sessions of `replay ab`, A/A, at the tolerance of 10%; the alarms are those of any look, all looks taken.",
+            "Shares of A/A sessions of `replay ab`, at a tolerance of 10%. `excluding 0` counts intervals at any look,"
+            " as if all looks were taken.",
             "",
             *_table(
                 (
@@ -245,7 +256,7 @@ def _session_row(item: tuple[Cell, Session]) -> list[str]:
 
 
 def _power_rows(grid: dict[Cell, dict[int, Counts]]) -> Iterator[list[str]]:
-    """By run sd and number of runs, the mean over kinds and autocorrelations."""
+    """Return rows by run sd and number of runs, each the mean over kinds and autocorrelations."""
     for sd in sorted({cell.run_sd for cell in grid}):
         for runs in RUNS:
             rows = [counts[runs] for cell, counts in grid.items() if cell.run_sd == sd]
@@ -278,10 +289,10 @@ def _parallel(work: Callable, cells: Sequence[Cell], *more: int) -> dict:
 
 
 def main() -> None:
-    """Measure, and write the tables into the page. Exit 1 where a cell of the grid is over its bound."""
+    """Measure, and write the tables into docs/statistics.md; exit with 1 if false alarms of the grid exceed BOUND."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=TRIALS)
-    parser.add_argument("--only", choices=("grid", "shapes"), help="one part of the tables")
+    parser.add_argument("--only", choices=("grid", "shapes"), help="measure only this part")
     given = parser.parse_args()
     over = False
     if given.only != "shapes":
@@ -292,7 +303,7 @@ def main() -> None:
 
 
 def _grid(trials: int) -> bool:
-    """The grid of imagined runs, and sessions of `replay ab`; whether a cell is over its bound."""
+    """Measure the grid and sessions of `replay ab`; return whether the false alarms of any exceed BOUND."""
     jit.warm(["statistics.rank", "statistics.student", "statistics.unequal", "statistics.simulate"])
     started = time.perf_counter()
     grid = _parallel(measure, CELLS, trials)
@@ -310,7 +321,7 @@ def _grid(trials: int) -> bool:
 
 
 def _shapes(trials: int) -> None:
-    """Runs of other shapes: where the promise ends is seen there, so that no bound is set."""
+    """Measure runs of other shapes, which show where the promise ends and therefore have no bound."""
     started = time.perf_counter()
     found = calibrate_shapes.run(trials)
     when = f"{dt.date.today().isoformat()}, {time.perf_counter() - started:.0f} s"

@@ -1,7 +1,8 @@
-"""The part of `make calibrate` on runs of other shapes: skewed, scattered unequally, in other numbers, drifting, by night.
+"""The part of `make calibrate` on runs of other shapes: skewed, of unequal spread or number, drifting, or one a night.
 
-A trial draws one value a run and metric directly (three metrics, correlated by 0.5, a standard deviation of 1 where not said
-otherwise), since what is tried here is how runs differ, not how requests do. Logs of different lengths draw requests.
+A trial draws one value per run and metric, because these tables test how runs differ, not how requests do. The three
+metrics are correlated by 0.5, with a standard deviation of 1 unless stated otherwise. Only runs with different numbers of
+requests draw requests.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ END = "<!-- end of other shapes -->\n"
 METRICS = 3
 LABELLINGS = 2_000
 EFFECT_SD = 3.0
-"""The effect whose power is given, in standard deviations of base's runs."""
+"""The size of the effect to find, in standard deviations of base's runs."""
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
@@ -56,7 +57,7 @@ NUMBERS = (
     (20, 4, 3),
     (12, 8, 2),
 )
-"""Runs of base, of new, and how many times as far those of new scatter."""
+"""Numbers of runs of base and of new, and how many times as widely those of new scatter."""
 
 TIMES = ("drift", "warm-up", "days")
 NIGHT_SDS = (0.02, 0.03, 0.05)
@@ -65,7 +66,7 @@ LENGTHS = ((1_000, 1_000), (1_000, 4_000), (1_000, 20_000))
 
 
 class Cell(NamedTuple):
-    """One cell: what is measured, and its parameters."""
+    """A cell: the table that it belongs to, and its parameters."""
 
     table: str
     names: tuple[str | int | float, ...]
@@ -76,7 +77,7 @@ class Cell(NamedTuple):
 
 
 def cells() -> list[Cell]:
-    """All of them, the longest ones first."""
+    """Return all cells, those that take longest first."""
     lengths = [Cell("lengths", (kind, *pair)) for kind in ("lognormal", "heavy tail") for pair in LENGTHS]
     numbers = [Cell("numbers", (shape, *sides)) for shape in SHAPES for sides in NUMBERS]
     times = [Cell("times", (kind, design)) for kind in TIMES for design in DESIGNS]
@@ -85,7 +86,10 @@ def cells() -> list[Cell]:
 
 
 def measure(cell: Cell, trials: int) -> tuple[float, float]:
-    """Shares of trials in which an interval excludes 0 where nothing differs, and in which an effect is found."""
+    """Return the share of A/A trials in which an interval excludes 0, and the share of trials that find an effect.
+
+    In the table `lengths` the second share is of A/A trials, too: those of the percentile that is compared instead.
+    """
     jit.warm(["statistics.rank", "statistics.student", "statistics.unequal"])
     rng = np.random.default_rng(cell.seed)
     measures: dict[str, Callable[..., tuple[float, float]]] = {
@@ -124,8 +128,9 @@ DESIGNS = ("3 blocks of ABBA", "6 v 6 in random order", "5 blocks of 1 new in 3"
 
 
 def _times(rng: np.random.Generator, trials: int, kind: str, design: str) -> tuple[float, float]:
-    """Runs in turns: the level drifts by a whole standard deviation from run to run, the first runs are slower, or each day
-    (block of four) has a level of its own.
+    """Measure a design of runs in turns while the level changes.
+
+    It drifts by a standard deviation from run to run, the first runs are slower, or each day (four runs) has its own level.
     """
     sizes = {"3 blocks of ABBA": [4] * 3, "6 v 6 in random order": [12], "5 blocks of 1 new in 3": [3] * 5}[
         design
@@ -158,7 +163,7 @@ def _labels(rng: np.random.Generator, design: str, size: int) -> np.ndarray:
 
 
 def _nights(rng: np.random.Generator, trials: int, sd: float, drift: str) -> tuple[float, float]:
-    """Seven nights against the seven before, a run each, judged by session; found: 20% slower."""
+    """Measure seven nights against the seven before, one run a night, by session; the effect is a slowdown of 20%."""
     labels = [0] * 7 + [1] * 7
     level = NIGHT_DRIFTS[drift] * np.arange(14)[:, None]
     alarms = found = 0
@@ -171,7 +176,7 @@ def _nights(rng: np.random.Generator, trials: int, sd: float, drift: str) -> tup
 
 
 def _lengths(rng: np.random.Generator, trials: int, kind: str, base: int, new: int) -> tuple[float, float]:
-    """p99 of runs with other numbers of requests, 8 v 8; and the percentile that is compared instead."""
+    """Return the A/A alarms of p99 for sides whose numbers of requests differ, and of the percentile compared instead."""
     labels = np.array([0] * 8 + [1] * 8, np.uint8)
     table, exact = statistics.labellings([16], labels, LABELLINGS)
     substitute = substitute_of(base, new)
@@ -187,7 +192,7 @@ def _lengths(rng: np.random.Generator, trials: int, kind: str, base: int, new: i
 
 
 def substitute_of(base: int, new: int) -> float:
-    """The percentile that the product compares where p99 was asked for."""
+    """Return the percentile that `replay compare` uses if p99 was requested."""
     from replay.comparison.metrics import BIAS_MAX, SUBSTITUTES, shift_of
 
     return next(p for p in SUBSTITUTES if p <= 99 and shift_of(p, [[base], [new]]) <= BIAS_MAX)
@@ -196,7 +201,7 @@ def substitute_of(base: int, new: int) -> float:
 def _quantiles(
     rng: np.random.Generator, kind: str, requests: int, percentiles: Sequence[float]
 ) -> list[float]:
-    """Log quantiles of one run, by Java's ranks; runs differ by 2%."""
+    """Return log quantiles of one run, by the ranks of Java's HdrHistogram; runs differ by 2%."""
     logs = 0.5 * rng.normal(size=requests) if kind == "lognormal" else rng.exponential(1 / 1.5, requests)
     ranks = [math.ceil(p * requests / 100 - 1e-9) - 1 for p in percentiles]
     logs.partition(sorted(set(ranks)))
@@ -205,21 +210,21 @@ def _quantiles(
 
 
 def run(trials: int) -> dict[Cell, tuple[float, float]]:
-    """Measure all cells, a process for each core."""
+    """Measure all cells, with one process per core."""
     with ProcessPoolExecutor() as pool:
         made = {cell: pool.submit(measure, cell, trials) for cell in cells()}
         found = {}
         for cell, future in made.items():
             found[cell] = future.result()
-            print(f"  {cell.table}: {', '.join(map(str, cell.names))}: {found[cell]}", flush=True)
+            print(f"  {cell.table}: {', '.join(map(str, cell.names))}: {_pair(found[cell], 1)}", flush=True)
         return found
 
 
 def render(found: dict[Cell, tuple[float, float]], trials: int, when: str) -> str:
-    """The tables, as Markdown."""
+    """Return the tables of other shapes in Markdown."""
     return "\n".join(
         [
-            f"Runs of other shapes, {trials:,} seeded trials a cell ({when}; 5% has a standard error of"
+            f"Runs of other shapes, {trials:,} seeded trials per cell ({when}; 5% has a standard error of"
             f" {100 * math.sqrt(0.05 * 0.95 / trials):.1f} points). In a cell: A/A intervals that exclude 0 · an effect of"
             f" {EFFECT_SD:g} standard deviations of base that is found.",
             "",
@@ -230,14 +235,15 @@ def render(found: dict[Cell, tuple[float, float]], trials: int, when: str) -> st
             "",
             *_table(("", *DESIGNS), _rows(found, "times", TIMES, DESIGNS)),
             "",
-            "Seven nights against the seven before, by session, at a drift; found: 20% slower.",
+            "Seven nights against the seven before, tested by session, with a drift. The effect is a slowdown of 20%.",
             "",
             *_table(
                 ("nights differ by", *(f"drift {drift}" for drift in NIGHT_DRIFTS)),
                 _rows(found, "nights", NIGHT_SDS, tuple(NIGHT_DRIFTS), lambda sd: f"{100 * float(sd):g}%"),
             ),
             "",
-            "p99 of runs with other numbers of requests, 8 v 8, A/A: p99 itself · what is compared instead.",
+            "Sides of 8 runs whose numbers of requests differ, A/A intervals that exclude 0: of p99 · of the percentile"
+            " that is compared instead.",
             "",
             *_table(
                 (

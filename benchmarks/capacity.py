@@ -1,4 +1,4 @@
-"""Capacity against nginx: requests a CPU second of the generator, in a closed loop of 64 connections."""
+"""Capacity against nginx: requests per CPU second of the generator, in a closed loop of 64 connections."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def _vegeta(program: str, folder: Path, port: int) -> float:
 
 
 def measure(folder: Path, trace: Path) -> dict[str, float]:
-    """Median over interleaved rounds, requests a generator CPU second, by program."""
+    """Return requests per CPU second of the generator by program, medians over interleaved rounds.
+
+    wrk and vegeta are left out if they are missing.
+    """
     vegeta = peers.vegeta()
     rounds: dict[str, list[float]] = {"replay": []}
     with peers.nginx() as port:

@@ -1,4 +1,4 @@
-"""Packet captures: megabytes per CPU second of `replay import`, and of tshark that finds the same requests.
+"""Packet captures: megabytes per CPU second of `replay import`, and of tshark for the same requests.
 
 python -m benchmarks.captures --exchanges 20000 --bytes 2000
 """
@@ -21,7 +21,7 @@ EXCHANGES_OF_A_CONNECTION = 20
 
 
 def capture(exchanges: int, size: int) -> bytes:
-    """A capture of keep-alive connections that take turns."""
+    """Return a capture of overlapping keep-alive connections, with response bodies of `size` bytes."""
     frames: list[Frame] = []
     for number in range(0, exchanges, EXCHANGES_OF_A_CONNECTION):
         connection = Connection(
@@ -37,7 +37,7 @@ def capture(exchanges: int, size: int) -> bytes:
 
 
 def cpu_s(words: list[str]) -> tuple[float, str]:
-    """CPU seconds of a command, and what it wrote."""
+    """Run a command; return its CPU seconds and its standard output."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -45,7 +45,7 @@ def cpu_s(words: list[str]) -> tuple[float, str]:
 
 
 def main() -> None:
-    """Measure both on one capture."""
+    """Measure `replay import` on a capture, and tshark on the same one if it is installed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exchanges", type=int, default=20_000)
     parser.add_argument("--bytes", type=int, default=2_000)

@@ -3,14 +3,14 @@
     python benchmarks/change_points.py [--only steps|none|hosts|control] [--case TEXT] [--series N]
                                        [--histories N] [--seed N]
 
-A history is 500 runs of a build each (run sd 2%), with or without 20 steps of 1.5 to 4 run sds at random builds at least 12
-apart. The host drifts by 15% on the way, as its control workload shows (with an error of 0.5%); the noise is added to the
-drift, whatever its shape. An oracle that knows the number of steps and the drift puts the steps where the squares are least
-(dynamic programming).
+A history has 500 runs, each of its own build (run sd 2%), with or without 20 steps of 1.5 to 4 run sds at random builds at
+least 12 apart. The host drifts by 15% meanwhile, and the control workload shows this with an error of 0.5%. The noise is
+added to the drift. An oracle that knows the number of steps and the drift places the steps by least squares (dynamic
+programming). A false alarm is more than 5 builds from any step.
 
-`hosts`: two hosts that differ by 15%, no control figure. An alarm is at a switch if it is within one build of a run on
-another host than the run before it. `control`: the control workload has an error of its own, up to the size of what it
-corrects, on a host that drifts and on one that is steady.
+`hosts`: two hosts that differ by 15%, without a control figure. An alarm is at a switch if it is within one build of a run
+on another host than the run before it. `control`: the error of the control workload is up to the size of the drift that it
+corrects, on a host that drifts and on one that does not.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ CONTROL_SDS = (0.005, 0.02, 0.05, 0.15)
 
 
 def normal(rng: np.random.Generator, columns: int) -> Floats:
-    """Run-to-run noise of sd RUN_SD."""
+    """Return normal run-to-run noise with the standard deviation RUN_SD, float64[RUNS, columns]."""
     return rng.normal(0, RUN_SD, (RUNS, columns))
 
 
 def heavy(rng: np.random.Generator, columns: int) -> Floats:
-    """The same sd, with the tails of Student's t with 3 degrees of freedom."""
+    """Return noise with the same standard deviation and the tails of Student's t with 3 degrees of freedom."""
     return np.asarray(rng.standard_t(3, (RUNS, columns)) / np.sqrt(3) * RUN_SD)
 
 
@@ -51,7 +51,7 @@ NOISES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
 
 @dataclass
 class History:
-    """Simulated runs: a column per series, of which the first has the steps; `drift` is the host's."""
+    """Simulated runs with one column per series; only the first has the steps. `drift` is the drift of the host."""
 
     values: Floats
     places: list[int]
@@ -60,7 +60,7 @@ class History:
     hosts: list[str]
 
     def found(self) -> tuple[list[int], int]:
-        """Where alarms are, and how many steps have a doubt."""
+        """Return the places of the alarms, and the number of steps that were found with a doubt."""
         builds = [f"b{number}" for number in range(RUNS)]
         floors = np.full(self.values.shape[1], 0.01 * RUN_SD)
         steps = find_steps(Series(self.values, builds, self.hosts, self.control, floors))
@@ -71,7 +71,7 @@ def history(
     rng: np.random.Generator, noise: Floats, size: float = 0.0, *, drift: float = DRIFT,
     control_sd: float = CONTROL_SD,
 ) -> History:  # fmt: skip
-    """A history on one host; with steps of `size` run sds, unless that is 0."""
+    """Return a history on one host, with steps of `size` run sds unless `size` is 0."""
     steps = STEPS if size else 0
     slack = RUNS - APART * (steps + 1)
     places = (np.sort(rng.integers(0, slack + 1, steps)) + APART * np.arange(1, steps + 1)).tolist()
@@ -83,7 +83,10 @@ def history(
 
 
 def on_two_hosts(rng: np.random.Generator, noise: Floats, how: str, size: float = 0.0) -> History:
-    """A history without drift and control figure whose runs are on two hosts: `how` says when."""
+    """Return a history on two hosts without drift and control figure.
+
+    `how` is "at random", "moved once" or "20 moves".
+    """
     made = history(rng, noise, size, drift=0.0)
     if how == "at random":
         slow = rng.random(RUNS) < 0.5
@@ -100,7 +103,7 @@ def on_two_hosts(rng: np.random.Generator, noise: Floats, how: str, size: float 
 
 
 def oracle(values: Floats, steps: int) -> list[int]:
-    """The places of `steps` steps with the least squares."""
+    """Return the places of `steps` steps that fit the values best by least squares."""
     sums, squares = np.concatenate([[0], np.cumsum(values)]), np.concatenate([[0], np.cumsum(values**2)])
     ends = np.arange(len(values) + 1)
     best, back = np.full(len(values) + 1, np.inf), []
@@ -126,7 +129,7 @@ def near(place: int, found: list[int], within: int = 1) -> bool:
 
 @dataclass(frozen=True)
 class Given:
-    """What was asked for. `case` is a text that the names of the cases to run contain."""
+    """The options of the command line. Only cases whose name contains `case` are run."""
 
     rng: np.random.Generator
     columns: int
@@ -138,8 +141,8 @@ class Given:
 
 
 def steps_table(given: Given) -> None:
-    """Power: the share of planted steps that are found within one build."""
-    print("steps within one build: found, by the oracle, alarms more than 5 builds from any step")
+    """Print the share of planted steps that are found within one build, by replay and by the oracle."""
+    print("steps found within one build")
     for name, noise in NOISES.items():
         for size in SIZES if noise is normal else SIZES[-2:]:
             if not given.wants(f"{name}, {size:.1f} sd"):
@@ -154,14 +157,14 @@ def steps_table(given: Given) -> None:
                 wrong += sum(not near(one, made.places, 5) for one in alarms)
             total = given.histories * STEPS
             print(
-                f"  {name}, {size:.1f} sd: {hits / total:.1%} of {total}, oracle {of_oracle / total:.1%},"
-                f" no step {wrong} in {given.histories * RUNS:,} builds",
+                f"  {name}, {size:.1f} sd: {hits / total:.1%} of {total}, oracle {of_oracle / total:.1%};"
+                f" {wrong} false alarms in {given.histories * RUNS:,} builds",
                 flush=True,
             )
 
 
 def none_table(given: Given) -> None:
-    """False alarms without any step."""
+    """Print the number of alarms in histories without steps."""
     for name, noise in NOISES.items():
         if not given.wants(name):
             continue
@@ -170,11 +173,14 @@ def none_table(given: Given) -> None:
             for _ in range(given.histories)
         )
         builds = given.histories * RUNS
-        print(f"A/A, {name}: {alarms} alarms in {builds:,} builds (limit {builds // 200})", flush=True)
+        print(
+            f"A/A, {name}: {alarms} alarms in {builds:,} builds (the aim is at most {builds // 200})",
+            flush=True,
+        )
 
 
 def hosts_table(given: Given) -> None:
-    """Alarms on hosts that differ: how many, and whether they gather where the host changes."""
+    """Print the false alarms of histories on two hosts, and how many of them are at a change of host."""
     for how in ("at random", "moved once", "20 moves"):
         for size in (0.0, 3.0):
             if not given.wants(how):
@@ -196,15 +202,15 @@ def hosts_table(given: Given) -> None:
                 f"{hits / (given.histories * STEPS):.1%} of steps of {size:g} sd found, " if size else ""
             )
             print(
-                f"hosts that differ by {HOSTS_DIFFER:.0%}, {how}: {found_text}{alarms} alarms that are no step in"
+                f"hosts that differ by {HOSTS_DIFFER:.0%}, {how}: {found_text}{alarms} false alarms in"
                 f" {given.histories * RUNS:,} builds, {before} of them before the first switch, {at_switch} at a switch"
-                f" (where {share:.0%} of builds are), {doubts} times 'cannot tell'",
+                f" (as are {share:.0%} of all builds); 'cannot tell' {doubts} times",
                 flush=True,
             )
 
 
 def control_table(given: Given) -> None:
-    """What the control figure does to power and false alarms if it has an error of its own."""
+    """Print power and false alarms by the error of the control figure, also without a control figure."""
     for drift in (DRIFT, 0.0):
         for control_sd in (*CONTROL_SDS, None):
             error = "not used" if control_sd is None else f"error {control_sd:.1%}"
@@ -231,8 +237,8 @@ def control_table(given: Given) -> None:
                         none += len(found)
             print(
                 f"drift {drift:.0%}, control {error}: {hits / (given.histories * STEPS):.1%} of steps of 3 sd found,"
-                f" {doubts} times 'cannot tell', {alarms} alarms that are no step; without steps {none} alarms,"
-                f" in {given.histories * RUNS:,} builds each",
+                f" {doubts} times 'cannot tell', {alarms} false alarms; without steps {none} alarms"
+                f" ({given.histories * RUNS:,} builds with steps, and as many without)",
                 flush=True,
             )
 
@@ -242,9 +248,9 @@ TABLES = {"steps": steps_table, "none": none_table, "hosts": hosts_table, "contr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=list(TABLES), help="one table")
-    parser.add_argument("--case", default="", help="cases whose name has this text")
-    parser.add_argument("--series", type=int, default=9, help="series in a history: routes times metrics")
+    parser.add_argument("--only", choices=list(TABLES), help="print only this table")
+    parser.add_argument("--case", default="", help="run only cases whose name contains this text")
+    parser.add_argument("--series", type=int, default=9, help="series per history (routes times metrics)")
     parser.add_argument("--histories", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()

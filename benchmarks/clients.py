@@ -1,4 +1,4 @@
-"""Twenty thousand clients in order, each on a connection of its own: accounts, memory, and the sink's word for it."""
+"""Up to 20,000 clients, each on its own connection with its requests in order: accounts, memory, and the sink's stamps."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ CLIENTS = (1_000, 20_000)
 REQUESTS = 120_000
 COMING_S, STAYING_S = 8, 8
 PATHS = (b"/sink/delay_ms=20", b"/")
-"""Half of the answers take longer than until the client's next request is due: that one has to wait for its turn."""
+"""The first response of a pair takes longer than the 1 ms until the second request is due, which therefore has to wait."""
 
 SPARE_FILES, SPARE_PLACES = 200, 200
-"""Files that are no connections, and places of the sink: it hears of a new connection before it hears of an old one end."""
+"""Open files besides connections, and spare connections of the sink, which may see a new one before an old one ends."""
 
 
 @dataclass(frozen=True)
 class Clients:
-    """One run. `out_of_order` and `strangers` are the sink's: requests that came before an earlier one of their client, and
-    connections on which more than one client asked. `wait_order` is what requests waited for the one before, half of them.
+    """The figures of one run.
+
+    By the sink's stamps, `out_of_order` counts requests that arrived after a later one of their client, and `strangers`
+    counts further clients on a connection. `wait_order_p50_ms` is the median wait for the client's previous request.
     """
 
     clients: int
@@ -44,7 +46,7 @@ class Clients:
 
 
 def _files(wanted: int) -> int:
-    """Open files that this process and those it starts may have, raised to what is wanted where that is allowed."""
+    """Raise the limit of open files to `wanted`, if that is permitted, and return the limit in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for limit in (max(hard, wanted), hard):
         with contextlib.suppress(ValueError, OSError):
@@ -54,7 +56,10 @@ def _files(wanted: int) -> int:
 
 
 def _trace(path: Path, clients: int) -> tuple[Path, np.ndarray]:
-    """Clients that come one after another and stay, each asking in quick pairs; and whose each request is."""
+    """Write a trace, and return it with the client of each request.
+
+    Clients arrive within COMING_S. Each sends pairs of requests for up to STAYING_S; those of a pair are 1 ms apart.
+    """
     random = np.random.default_rng(clients)
     first_ns = random.integers(0, COMING_S * 10**9, clients)
     pair_ns = np.sort(random.integers(0, STAYING_S * 10**9, (clients, REQUESTS // clients // 2)), axis=1)
@@ -82,7 +87,7 @@ def _run(folder: Path, clients: int) -> Clients:
         stamps = memory.stamps()
     accounts, opened = document["accounts"], document["connections"]
     if accounts["planned"] != client_of.size or accounts["planned"] != accounts["sent"] + accounts["unsent"]:
-        raise RuntimeError(f"{client_of.size} requests do not balance: {accounts}")
+        raise RuntimeError(f"the accounts do not fit the {client_of.size} requests of the trace: {accounts}")
     stamps = stamps[stamps["seq"] >= 0]
     counts = np.bincount(stamps["seq"], minlength=client_of.size)
     owner = client_of[stamps["seq"]]
@@ -106,5 +111,5 @@ def _run(folder: Path, clients: int) -> Clients:
 
 
 def measure(folder: Path) -> list[Clients]:
-    """A run of few clients, and one of many, with as many requests: what is between them is the clients' own."""
+    """Measure a run of few clients and one of many with the same number of requests; they differ only by the clients."""
     return [_run(folder, clients) for clients in CLIENTS]

@@ -1,13 +1,12 @@
-"""One trace over agents of this machine, against one process: accounts, order, sums, starts, percentiles.
+"""Checks of one trace sent by agents of this machine, against one process: accounts, order, sums, starts, percentiles.
 
     python -m benchmarks.cluster [--rows 1000000] [--seconds 200] [--agents 4] [--over local,tcp,tls]
     python -m benchmarks.cluster --skewed
 
 `tcp` and `tls` start a Dask scheduler and its workers as processes; the TLS run sends a hundredth of the requests. The
-sink is the witness: it stamps every request with its number. With `--skewed` one agent has a slow path and a quarter of
-the others' requests, and the percentiles of the whole are printed beside the average of the agents' percentiles. It
-ends with 1 if something does not hold. Latencies of a busy machine say nothing, and its runs may be INVALID; what is
-checked holds all the same.
+sink stamps every request with its number. With `--skewed` one agent has a slow path and a quarter of the requests of each
+other agent. The percentiles of the whole run are printed beside the average of the agents' percentiles. The exit code is
+1 if a check fails. On a busy machine runs may be INVALID and latencies mean nothing, but all checks must hold.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from tests.support.certificates import Authority
 CLIENTS = 9_973
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 PATIENCE = "600s"
-"""So that a machine that is too busy sends late, and still sends everything."""
+"""The time limit of a request, long enough for a busy machine to send every request, if late."""
 
 SKEWED_ROWS, SKEWED_S, SLOW_MS = 40_000, 40.0, 8
 
 
 class Made(NamedTuple):
-    """A trace, with when each request is due after the first, and the number of its client."""
+    """A trace, with the due time of each request after the first, and the number of its client."""
 
     path: Path
     due_ns: np.ndarray
@@ -49,7 +48,7 @@ class Made(NamedTuple):
 
 
 def made_trace(path: Path, rows: int, seconds: float) -> Made:
-    """Evenly spread requests of CLIENTS clients."""
+    """Write a trace of evenly spaced requests of CLIENTS clients."""
     numbers = np.arange(rows)
     due_ns = (numbers * (seconds * 1e9 / rows)).astype(np.int64)
     client = (numbers * 7919 % CLIENTS).astype(np.uint32)
@@ -57,7 +56,7 @@ def made_trace(path: Path, rows: int, seconds: float) -> Made:
 
 
 def skewed_trace(path: Path, agents: int) -> Made:
-    """Clients of the last agent send a quarter of what others do, and what they ask for takes SLOW_MS longer."""
+    """Write a trace in which the last agent has a quarter of the requests of each other agent, SLOW_MS slower."""
     draw = np.random.default_rng(1)
     weights = np.array([4.0] * (agents - 1) + [1.0])
     agent = draw.choice(agents, SKEWED_ROWS, p=weights / weights.sum())
@@ -83,7 +82,7 @@ def _written(
 
 
 def run(trace: Path, port: int, out: Path, *more: str) -> dict[str, Any]:
-    """One run by the real command; its run.json."""
+    """Run `replay run`, print how it ended, and return its run.json; exit if it failed."""
     command = [
         sys.executable, "-m", "replay.cli", "run", str(trace), "--target", f"http://127.0.0.1:{port}", "-q",
         "--order", "client", "-o", str(out), "-t", "1", "-c", "1024", "--max-wait", PATIENCE, "--timeout", PATIENCE, *more,
@@ -105,7 +104,7 @@ def run(trace: Path, port: int, out: Path, *more: str) -> dict[str, Any]:
 
 @contextmanager
 def cluster_of(kind: str, agents: int, folder: Path) -> Iterator[list[str]]:
-    """The options of a run over so many agents."""
+    """Yield the options for a run over `agents` agents, with a Dask cluster unless `kind` is "local"."""
     if kind == "local":
         yield ["--cluster", f"local:{agents}"]
     elif kind == "tcp":
@@ -126,19 +125,19 @@ def cluster_of(kind: str, agents: int, folder: Path) -> Iterator[list[str]]:
 
 
 class Findings:
-    """What was checked."""
+    """Prints checks, and counts those that failed."""
 
     def __init__(self) -> None:
         self.failed = 0
 
     def check(self, what: str, holds: bool) -> None:
-        """Print whether it holds."""
+        """Print a check and whether it holds."""
         self.failed += not holds
         print(f"  {what}: {holds}", flush=True)
 
 
 def alone(trace: Made, out: Path, findings: Findings) -> dict[str, Any]:
-    """The trace by one process."""
+    """Send the trace by one process, and check the sink's stamps."""
     with Sink(capacity=len(trace.due_ns) + 10) as sink:
         document = run(trace.path, sink.port, out)
         findings.check("each number exactly once", laws.once(sink.stamps(), len(trace.due_ns)))
@@ -149,7 +148,7 @@ def alone(trace: Made, out: Path, findings: Findings) -> dict[str, Any]:
 def over(
     kind: str, trace: Made, agents: int, out: Path, single: dict[str, Any], findings: Findings
 ) -> dict[str, Any]:
-    """The trace over agents, checked against the run of one process."""
+    """Send the trace over agents, and check the run against that of one process."""
     folder = out.with_name(f"{out.name}-machines")
     folder.mkdir()
     with Sink(capacity=len(trace.due_ns) + 10) as sink, cluster_of(kind, agents, folder) as words:
@@ -166,15 +165,15 @@ def over(
         findings.check(f"{log} is the sum of the agents', bit for bit", laws.is_the_sum(out, log))
     for start in laws.starts(out, stamps, trace.due_ns, trace.client):
         findings.check(
-            f"agent {start.agent}: its first request came {start.earliest_ns / 1e3:+.1f} us after the instant; the bound is "
-            f"{start.bound_ns / 1e3:.1f} us, the latency of its fastest request {start.latency_ns / 1e3:.1f} us",
+            f"agent {start.agent}: its earliest request arrived {start.earliest_ns / 1e3:+.1f} us after its due time; the"
+            f" bound is {start.bound_ns / 1e3:.1f} us, and its fastest response took {start.latency_ns / 1e3:.1f} us",
             start.holds,
         )
     return document
 
 
 def print_percentiles(run: Path, single: Path) -> None:
-    """Percentiles of the sum, of one process, and the average of the agents' percentiles."""
+    """Print percentiles of the merged run and of one process, and the average of the agents' percentiles."""
 
     def of(folder: Path) -> list[int]:
         return read_hlog(folder / "totals.hlog").by_tag()["service.all"].percentiles(PERCENTILES)
@@ -193,13 +192,13 @@ def print_percentiles(run: Path, single: Path) -> None:
 
 
 def main() -> int:
-    """Run, and print what holds."""
+    """Run the checks, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=200.0)
     parser.add_argument("--agents", type=int, default=4)
-    parser.add_argument("--over", default="local,tcp,tls")
-    parser.add_argument("--skewed", action="store_true")
+    parser.add_argument("--over", default="local,tcp,tls", help="clusters to use, separated by commas")
+    parser.add_argument("--skewed", action="store_true", help="compare percentiles if one agent is slower")
     given = parser.parse_args()
     findings = Findings()
     with tempfile.TemporaryDirectory(prefix="replay-") as name:
@@ -220,7 +219,7 @@ def main() -> int:
                 single = alone(trace, place / "alone", findings)
             over(kind, trace, given.agents, place / kind, single, findings)
             print_percentiles(place / kind, place / "alone")
-    print(f"\n{findings.failed} of the laws do not hold")
+    print(f"\n{findings.failed} checks failed")
     return int(findings.failed > 0)
 
 

@@ -1,9 +1,10 @@
-"""What a coordinator costs: its CPU and bytes per agent and second, and the generator lag of an agent beside a plain run.
+"""What a coordinator costs: CPU time and bytes per agent and second, and an agent's generator lag beside a plain run's.
 
     python -m benchmarks.cluster_cost [--agents 1,4] [--seconds 20] [--rate 2000] [--rounds 5]
 
-The coordinator runs in this process, so that its CPU time and its bytes can be read; agents are processes of this machine.
-The lag is compared in turns, plain and `--cluster local:1`, by the real command. Read ratios: a busy machine is in both.
+The coordinator runs in this process, so that its CPU time and its bytes can be read. Agents are processes of this machine.
+The lag is measured by `replay run`, in turns without and with `--cluster local:1`. Compare ratios, not times, because a
+busy machine delays both.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from tests.support.ports import free_port
 
 
 class Cost(NamedTuple):
-    """Per agent and second of the run: CPU of the coordinator (ms), bytes from the agent and to it."""
+    """The coordinator's CPU time in ms, and the bytes received and sent, per agent and second of the run."""
 
     cpu_ms: float
     received: float
@@ -52,19 +53,19 @@ class Meter:
         self.marks: list[tuple[float, float]] = []
 
     def reported(self, agent: int, report: Report) -> None:
-        """See `Coordinator`."""
+        """Mark the time of a report; the coordinator calls this for each."""
         self.marks.append((time.monotonic(), time.process_time()))
 
     @property
     def cpu_ms_per_s(self) -> float:
-        """CPU time per second."""
+        """CPU time in ms per second of wall-clock time; needs two reports."""
         (began_s, began_cpu_s), (ended_s, ended_cpu_s) = self.marks[0], self.marks[-1]
         return (ended_cpu_s - began_cpu_s) / (ended_s - began_s) * 1e3
 
 
 @contextmanager
 def sink_process() -> Iterator[int]:
-    """A sink in a process of its own; its port."""
+    """Run a sink in a process of its own, and yield its port."""
     port = free_port()
     words = [sys.executable, "-m", "replay.staging.sink", "--port", str(port)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
@@ -77,7 +78,7 @@ def sink_process() -> Iterator[int]:
 
 
 def takes_connections(port: int) -> bool:
-    """Whether a server listens."""
+    """Return whether a server listens on a port of this machine."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -86,7 +87,7 @@ def takes_connections(port: int) -> bool:
 
 
 def cost_of(agents: int, rate: int, seconds: float, area: Path) -> Cost:
-    """One run over so many agents, with the coordinator in this process. The sink is in another one."""
+    """Measure one run over `agents` agents, with the coordinator in this process and the sink in another one."""
     trace = made_trace(area / "t.trace", round(rate * seconds), seconds)
     folder, meter = area / "RUN.agents", Meter()
     with sink_process() as port:
@@ -107,16 +108,16 @@ def cost_of(agents: int, rate: int, seconds: float, area: Path) -> Cost:
 
 
 def lag_ns(name: str, trace: Path, area: Path, *more: str) -> int:
-    """The generator lag (p90) of one run by the real command."""
+    """Return the p90 of the generator lag of one `replay run`."""
     with Sink() as sink:
         document = run(trace, sink.port, area / name, *more)
     return int(document["latency"]["lateness"]["p90_ns"])
 
 
 def main() -> int:
-    """Measure, and print."""
+    """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--agents", default="1,4")
+    parser.add_argument("--agents", default="1,4", help="numbers of agents, separated by commas")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=5)
@@ -136,9 +137,11 @@ def main() -> int:
             names = list(ways) if number % 2 == 0 else list(ways)[::-1]
             found = {way: lag_ns(way, trace, area, *ways[way]) for way in names}
         ratios.append(found["cluster"] / found["plain"])
-        print(f"generator lag p90: {found}, ratio {ratios[-1]:.2f}", flush=True)
+        print(f"generator lag p90 in ns: {found}, cluster / plain {ratios[-1]:.2f}", flush=True)
     if ratios:
-        print(f"ratio: {statistics.median(ratios):.2f} (median), {min(ratios):.2f} to {max(ratios):.2f}")
+        print(
+            f"cluster / plain: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
+        )
     return 0
 
 

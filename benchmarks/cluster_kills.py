@@ -1,11 +1,11 @@
-"""Kills of agents, coordinators and Dask workers at random instants of runs over agents of this machine.
+"""Kills of agents, coordinators and Dask workers at random moments of runs over agents of this machine.
 
-`python -m benchmarks.cluster_kills --agents 40 --coordinators 10 --workers 10 --seed 1` kills as often, each in a run of
-its own, and prints what was killed, when, and how the run ended. A kill that finds nothing to kill is repeated. What is
-checked: nothing is sent twice, the accounts balance and agree with what the sink got, a lost agent is reported within
-2 s and its run is not VALID, agents that have the order to start are gone within 5 s without a coordinator, the requests
-of a run go on without its Dask workers and nannies, and no traceback is printed. It ends with 1 if one of these does
-not hold, or if `--budget` seconds were too few for all kills.
+`python -m benchmarks.cluster_kills --agents 40 --coordinators 10 --workers 10 --seed 1` makes 60 kills, each in a run of
+its own, and prints what was killed, when, and how the run ended. If the run ended before its kill, it is repeated. The
+checks: no request is sent twice, the accounts balance and agree with the sink, a lost agent is reported within 2 s and
+its run is not VALID, agents that have the order to start end within 5 s of their coordinator's death, a run that has
+begun does not need its Dask workers and nannies, and no traceback is printed. The exit code is 1 if a check fails, or if
+`--budget` seconds do not suffice for all kills.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SECONDS, PER_SECOND = 6, 100
 LOST_S, LEAVE_S = 2.0, 5.0
 WAIT_S = 600.0
 BEFORE_START = 0.3
-"""The share of the kills before the order to start."""
+"""The probability that a kill does not wait for the order to start."""
 
 
 class Lines:
-    """What a run prints on standard error, with the moment of each line."""
+    """The lines that a run prints on standard error, each with its time."""
 
     def __init__(self, command: Command) -> None:
         self.lines: list[tuple[float, str]] = []
@@ -50,17 +50,17 @@ class Lines:
             self.lines.append((time.monotonic(), line))
 
     def first(self, word: str) -> float | None:
-        """When a line with this word was printed."""
+        """Return when the first line with this text was printed, or None."""
         return next((at for at, line in self.lines if word in line), None)
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """All lines so far."""
         return "".join(line for _, line in self.lines)
 
 
 def agents_of(folder: Path) -> list[int]:
-    """The processes of the agents of a run, which work in its folder."""
+    """Return the processes of a run's agents, found by their command and working folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -74,7 +74,7 @@ def agents_of(folder: Path) -> list[int]:
 
 
 def check_run(run: Command, seqs: list[int], printed: str) -> list[str]:
-    """What is wrong with the result of a run that lost something."""
+    """Return what is wrong with a run in which a process was killed, judged by its accounts and the sink's stamps."""
     wrong = []
     if len(seqs) != len(set(seqs)):
         wrong.append(f"{len(seqs) - len(set(seqs))} requests were sent twice")
@@ -90,13 +90,16 @@ def check_run(run: Command, seqs: list[int], printed: str) -> list[str]:
     if run.document()["validity"]["verdict"] == "VALID" and any(a["lost"] for a in run.document()["agents"]):
         wrong.append("an agent was lost, and the run is VALID")
     if not accounts["sent"] - 1 <= len(seqs) <= accounts["sent"] + accounts["unknown"] + 1:
-        wrong.append(f"the sink got {len(seqs)}, the accounts say {accounts}")
+        wrong.append(f"the sink received {len(seqs)} requests, which contradicts the accounts {accounts}")
     return wrong
 
 
 @dataclass
 class Outcome:
-    """One kill: what was killed (empty: it came too late), after how many requests, and what did not hold."""
+    """One kill: its moment, its victim, the requests before it, how the run ended, and the checks that failed.
+
+    `victim` is empty if the run had ended before the kill.
+    """
 
     moment: str
     victim: str = ""
@@ -106,7 +109,7 @@ class Outcome:
 
 
 def ended(run: Command) -> str:
-    """How a run ended, for the line of its kill."""
+    """Return how a run ended: its exit code, verdict and accounts."""
     code = f"exit code {run.process.returncode}"
     if not (run.out / "run.json").exists():
         return f"{code}, no run"
@@ -116,12 +119,15 @@ def ended(run: Command) -> str:
 
 
 def await_moment(run: Command, lines: Lines, draw: random.Random) -> str:
-    """Wait for a random moment: before the start, while both agents get ready, or after it; says which."""
+    """Wait for a random moment after both agents have started, or after the order to start; return it in words.
+
+    If the run ends before that, the moment is counted from its end.
+    """
     until(lambda: len(agents_of(run.folder)) == 2 or run.process.poll() is not None, WAIT_S)
     if draw.random() < BEFORE_START:
         at_s = draw.uniform(0, 4)
         time.sleep(at_s)
-        return f"{at_s:.2f} s after both agents came"
+        return f"{at_s:.2f} s after both agents started"
     until(lambda: lines.first("they start in") is not None or run.process.poll() is not None, WAIT_S)
     at_s = draw.uniform(0, SECONDS + 2.5)
     time.sleep(at_s)
@@ -129,7 +135,7 @@ def await_moment(run: Command, lines: Lines, draw: random.Random) -> str:
 
 
 def kill_agent(folder: Path, draw: random.Random) -> Outcome:
-    """Kill one agent of two."""
+    """Kill one agent of two, and check the run."""
     with (
         Sink() as sink,
         running(folder, *_words(sink), "--cluster", "local:2", "--on-lost", "continue") as run,
@@ -149,22 +155,22 @@ def kill_agent(folder: Path, draw: random.Random) -> Outcome:
         if pids and lost_at is None:
             found.wrong += _unnamed(run, pid, lines.text)
         if lost_at is not None and lost_at - killed_at > LOST_S:
-            found.wrong.append(f"the agent was reported after {lost_at - killed_at:.2f} s")
+            found.wrong.append(f"the agent was reported only after {lost_at - killed_at:.2f} s")
         return found
 
 
 def _unnamed(run: Command, pid: int, printed: str) -> list[str]:
-    """What is wrong if an agent was killed and no line said so: nothing, if it had sent all of its share before."""
+    """Return what is wrong if no line reported the kill of an agent: nothing, if it had sent its whole share before."""
     if not (run.out / "run.json").exists():
-        return [f"the agent was not reported: {printed[-300:]}"]
+        return [f"the agent was not reported; the run printed: {printed[-300:]}"]
     own = [agent for agent in run.document()["agents"] if agent["pid"] == pid]
     if own and own[0]["ending"] == "whole" and own[0]["accounts"]["sent"] == own[0]["planned"]:
         return []
-    return [f"the agent was not reported, and had not ended: {own}"]
+    return [f"the agent was not reported, although it had not sent its whole share: {own}"]
 
 
 def kill_coordinator(folder: Path, draw: random.Random) -> Outcome:
-    """Kill the coordinator; its agents have to end, with folders that can be merged."""
+    """Kill the coordinator, and check that its agents end and leave folders that can be merged."""
     with Sink() as sink, running(folder, *_words(sink), "--cluster", "local:2") as run:
         lines = Lines(run)
         found = Outcome(moment=await_moment(run, lines, draw), requests=len(sink.stamps()))
@@ -184,7 +190,7 @@ def kill_coordinator(folder: Path, draw: random.Random) -> Outcome:
         if "Traceback" in lines.text:
             found.wrong.append("a traceback was printed")
         if took_s > LEAVE_S and lines.first("they start in") is not None:
-            found.wrong.append(f"the agents were gone after {took_s:.2f} s")
+            found.wrong.append(f"the agents ended only after {took_s:.2f} s")
         if len(seqs) != len(set(seqs)):
             found.wrong.append("requests were sent twice")
         found.wrong += _merge_folders(run, seqs)
@@ -192,23 +198,23 @@ def kill_coordinator(folder: Path, draw: random.Random) -> Outcome:
 
 
 def _merge_folders(run: Command, seqs: list[int]) -> list[str]:
-    """Merge what the agents left; what is wrong with it."""
+    """Merge the folders that the agents left, and return what is wrong with the result."""
     folders = sorted(str(path.parent) for path in run.agents.glob("agent-*/run.json"))
     if not folders:
-        return [f"{len(seqs)} requests were sent, and no folder is left"] if seqs else []
+        return [f"{len(seqs)} requests were sent, but the agents left no folder"] if seqs else []
     merged = run.folder / "merged"
     words = [sys.executable, "-m", "replay.cli", "merge", *folders, "-o", str(merged)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if not (merged / "run.json").exists():
-        return [f"the folders do not merge: {done.stderr[-300:]}"]
+        return [f"the agents' folders cannot be merged: {done.stderr[-300:]}"]
     accounts = json.loads((merged / "run.json").read_text())["accounts"]
     if accounts["sent"] != len(seqs):
-        return [f"the sink got {len(seqs)}, the agents' folders say {accounts}"]
+        return [f"the sink received {len(seqs)} requests, but the merged accounts are {accounts}"]
     return []
 
 
 def await_dask_moment(run: Command, lines: Lines, draw: random.Random) -> str:
-    """Wait for a random moment: before there are agents, while they get ready, or after the start; says which."""
+    """Wait for a random moment within 6 s of the command, or after the order to start; return it in words."""
     if draw.random() < BEFORE_START:
         at_s = draw.uniform(0, 6)
         time.sleep(at_s)
@@ -220,7 +226,10 @@ def await_dask_moment(run: Command, lines: Lines, draw: random.Random) -> str:
 
 
 def kill_worker(folder: Path, draw: random.Random) -> Outcome:
-    """Kill a Dask worker or a nanny: their agents are separate processes, and nothing is started twice."""
+    """Kill a Dask worker or a nanny, and check that a run that has begun sends everything.
+
+    Agents are separate processes, so that they outlive their worker.
+    """
     with Sink() as sink, dask(folder, 2) as at:
         place = at.partition("//")[2]
         nannies = [pid for pid in _processes("dask_worker") if place in _words_of(pid)]
@@ -242,7 +251,7 @@ def kill_worker(folder: Path, draw: random.Random) -> Outcome:
 
 
 def _processes(word: str) -> list[int]:
-    """Processes with a word in their command line."""
+    """Return the live processes with a word in their command line."""
     pids = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
     return [pid for pid in pids if word in _words_of(pid) and is_alive(pid)]
 
@@ -255,7 +264,7 @@ def _words_of(pid: int) -> str:
 
 
 def _worker_of(nanny: int) -> int:
-    """The worker that a nanny started: a child by multiprocessing, beside its resource tracker."""
+    """Return the worker that a nanny started by multiprocessing, which starts a resource tracker as well."""
     children = [
         int(pid)
         for path in Path(f"/proc/{nanny}/task").glob("*/children")
@@ -272,7 +281,7 @@ KINDS = {"agents": kill_agent, "coordinators": kill_coordinator, "workers": kill
 
 
 def kill_many(kind: str, wanted: int, draw: random.Random, ends: float) -> tuple[int, int]:
-    """Kill so often, in a run each; (kills, runs in which something did not hold)."""
+    """Kill `wanted` times, or until `ends`, each in a run of its own; return the kills, and those with a failed check."""
     done = faults = 0
     while done < wanted and time.monotonic() < ends:
         with tempfile.TemporaryDirectory(prefix="replay-kills-") as folder:
@@ -283,20 +292,20 @@ def kill_many(kind: str, wanted: int, draw: random.Random, ends: float) -> tuple
         done += 1
         faults += bool(outcome.wrong)
         print(
-            f"{kind} {done}: {outcome.victim} killed {outcome.moment}, {outcome.requests} requests: "
-            f"{outcome.ended}; {'; '.join(outcome.wrong) or 'all held'}",
+            f"{kind} {done}: {outcome.victim} killed {outcome.moment}, after {outcome.requests} requests: "
+            f"{outcome.ended}; {'; '.join(outcome.wrong) or 'all checks passed'}",
             flush=True,
         )
     return done, faults
 
 
 def main() -> int:
-    """Kill, and print what did not hold."""
+    """Kill, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     for kind in KINDS:
         parser.add_argument(f"--{kind}", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--budget", type=float, default=1_800.0, help="seconds")
+    parser.add_argument("--budget", type=float, default=1_800.0, help="time limit in s")
     given = parser.parse_args()
     draw, ends = random.Random(given.seed), time.monotonic() + given.budget
     faults = missing = 0
@@ -305,7 +314,7 @@ def main() -> int:
         done, wrong = kill_many(kind, wanted, draw, ends)
         faults, missing = faults + wrong, missing + wanted - done
         print(f"{kind}: {done} of {wanted} killed", flush=True)
-    print(f"{faults} runs with faults")
+    print(f"{faults} runs with failed checks")
     return 1 if faults or missing else 0
 
 

@@ -1,4 +1,4 @@
-"""What must hold of a run over agents: by the receiver's stamps, by its accounts, and by its histograms."""
+"""Laws that a run over agents must obey: by the receiver's stamps, by its accounts, and by its histograms."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ LOGS = ("totals.hlog", "latency.hlog")
 
 
 class Start(NamedTuple):
-    """When an agent began, seen by the receiver: its earliest request, against when that was due by the coordinator's
-    clock. The request's own latency is in it, which is at least 0 and in the fastest one at most `latency_ns`.
+    """When an agent began, by the receiver's stamps.
+
+    `earliest_ns` is the least delay of a request's arrival after its due time on the coordinator's clock. It includes the
+    time that the request took, which is at most `latency_ns` for the fastest response.
     """
 
     agent: int
@@ -25,17 +27,17 @@ class Start(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the start was within the bound that the run states."""
+        """Whether the start is within the bound that the run states."""
         return -self.bound_ns <= self.earliest_ns <= self.bound_ns + self.latency_ns
 
 
 def once(stamps: np.ndarray, rows: int) -> bool:
-    """Whether the receiver got every sequence number exactly once."""
+    """Return whether the receiver got every sequence number below `rows` exactly once."""
     return np.array_equal(np.sort(stamps["seq"]), np.arange(rows))
 
 
 def in_order(stamps: np.ndarray, client: np.ndarray) -> bool:
-    """Whether the requests of each client arrived in their order. `client` is that of each sequence number."""
+    """Return whether the requests of each client arrived in order; `client` is indexed by sequence number."""
     seqs = stamps[np.argsort(stamps["arrival_ns"], kind="stable")]["seq"]
     by_client = seqs[np.argsort(client[seqs], kind="stable")]
     is_same = np.diff(client[by_client].astype(np.int64)) == 0
@@ -43,12 +45,12 @@ def in_order(stamps: np.ndarray, client: np.ndarray) -> bool:
 
 
 def folders_of(run: Path) -> list[Path]:
-    """The run folders of the agents of a run."""
+    """Return the folders of a run's agents."""
     return sorted((run / "agents").glob("agent-*/"))
 
 
 def counts_of(path: Path) -> dict[tuple[str, int], np.ndarray]:
-    """The counts of every interval of a log, by tag and second of its start."""
+    """Return the counts of a log by tag and second; intervals that start in the same second are added up."""
     log = read_hlog(path)
     base_s = log.base_s or 0.0
     found: dict[tuple[str, int], np.ndarray] = {}
@@ -60,7 +62,7 @@ def counts_of(path: Path) -> dict[tuple[str, int], np.ndarray]:
 
 
 def is_the_sum(run: Path, name: str) -> bool:
-    """Whether the merged log has the intervals of the agents' logs, and their summed counts, bit for bit."""
+    """Return whether the merged log has exactly the intervals and the summed counts of the agents' logs."""
     merged = counts_of(run / name)
     summed: dict[tuple[str, int], np.ndarray] = {}
     for folder in folders_of(run):
@@ -70,14 +72,17 @@ def is_the_sum(run: Path, name: str) -> bool:
 
 
 def counters_are_the_sum(run: Path) -> bool:
-    """Whether the accounts of the run are the sums of those of its agents' own folders."""
+    """Return whether the accounts of the run are the sums of the accounts in its agents' folders."""
     own = [_document(folder)["accounts"] for folder in folders_of(run)]
     whole = _document(run)["accounts"]
     return all(whole[name] == sum(one[name] for one in own) for name in own[0])
 
 
 def starts(run: Path, stamps: np.ndarray, due_ns: np.ndarray, client: np.ndarray) -> list[Start]:
-    """When each agent began. `due_ns` is the offset of each sequence number from the first; the run is cut by client."""
+    """Return when each agent began.
+
+    `due_ns` is the due time of each sequence number after the first, `client` its client. Agents share the run by client.
+    """
     found = []
     for folder in folders_of(run):
         share = json.loads((folder / "share.json").read_text())

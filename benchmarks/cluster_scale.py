@@ -2,7 +2,7 @@
 
     python -m benchmarks.cluster_scale [--agents 100] [--rate 10000000] [--seed 1]
 
-Clocks are simulated with seeded networks. Reports, pieces and run folders are real ones, and their cost is measured.
+Clocks and networks are simulated. The costs of real reports, pieces and run folders are measured.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SECONDS = 30
 
 
 class Link(NamedTuple):
-    """A network between coordinator and agents: each way takes `base_us`, and a lognormal delay with this median."""
+    """A network: each way takes `base_us` plus a lognormal delay with the median `median_us`."""
 
     name: str
     base_us: float
@@ -57,7 +57,10 @@ LINKS = (
 
 
 def clock_errors(link: Link, agents: int, exchanges: int, draw: random.Random) -> tuple[float, float, float]:
-    """Of agents with drifting clocks: the median and the largest error, and the largest bound; microseconds."""
+    """Return the median and the largest error of the clock estimates, and the largest bound, in microseconds.
+
+    Each agent's clock has an offset and drifts by up to 50 ppm.
+    """
     errors, bounds = [], []
     for _ in range(agents):
         lead_ns, ppm = draw.randint(-(10**12), 10**12), draw.uniform(-50, 50)
@@ -79,7 +82,7 @@ def clock_errors(link: Link, agents: int, exchanges: int, draw: random.Random) -
 
 
 def report_of(rate_per_s: int, generator: np.random.Generator) -> Report:
-    """The report of one second with this many requests."""
+    """Return an agent's report of one second with `rate_per_s` requests."""
     histograms = []
     for tag in each_second(closed_loop=False, tls=False, consumed=()):
         histograms.append(_counts(tag, rate_per_s, NS_3.half, generator))
@@ -108,7 +111,7 @@ def _counts(tag: str, values: int, half: int, generator: np.random.Generator) ->
 
 
 def cost_of_reports(rate_per_s: int, seed: int) -> tuple[int, float]:
-    """Bytes of a report, and the coordinator's CPU time for it in ms."""
+    """Return the bytes of a report, and the CPU time in ms that the coordinator needs to decode and add it."""
     data = encode(report_of(rate_per_s, np.random.default_rng(seed)))
     sums, count = Reports(), 20
     began_s = time.process_time()
@@ -120,7 +123,10 @@ def cost_of_reports(rate_per_s: int, seed: int) -> tuple[int, float]:
 
 
 def cost_of_merging(agents: int) -> tuple[float, float, int, int]:
-    """Of merging so many folders of SECONDS each: wall time, CPU time, bytes of a folder, the highest memory."""
+    """Merge `agents` folders of SECONDS each; return wall time, CPU time, bytes per folder, and peak memory.
+
+    Times are in s. The peak memory in bytes is that of this process since its start.
+    """
     with tempfile.TemporaryDirectory(prefix="replay-") as name:
         area = Path(name)
         made = trial(area / "agent-0")
@@ -154,7 +160,7 @@ def _share(agent: int, agents: int, planned: int = 0) -> Share:
 
 
 def cost_of_shipping() -> float:
-    """Bytes per second that one core reads, packs and unpacks."""
+    """Return the bytes per second that one core reads, encodes and decodes."""
     pieces = 64
     with tempfile.TemporaryDirectory(prefix="replay-") as name:
         (Path(name) / "columns").write_bytes(np.random.default_rng(1).bytes(pieces * PIECE_BYTES))
@@ -167,7 +173,7 @@ def cost_of_shipping() -> float:
 
 
 def rows_per_second() -> float:
-    """Rows of a trace that one core turns into due requests. Each agent reads the rows of all agents."""
+    """Return the rows of a trace per second that one core schedules; each agent reads the rows of all agents."""
     rows = 300_000
     with tempfile.TemporaryDirectory(prefix="replay-") as name:
         trace = write_trace(Path(name) / "t.trace", [Row(number * 1_000) for number in range(rows)])
@@ -181,7 +187,7 @@ def rows_per_second() -> float:
 
 
 def average_of_percentiles(seed: int) -> list[tuple[str, float, float, float]]:
-    """(percentile, true ms, average of the agents' ms, error) of four agents, of which one has a slower path."""
+    """Return (percentile, true ms, average of the agents' ms, error) for four agents, one of them slower."""
     generator = np.random.default_rng(seed)
     agents = [generator.lognormal(1.5, 0.5, 200_000) for _ in range(3)]
     agents.append(generator.lognormal(1.5, 0.5, 50_000) * 4)
@@ -194,7 +200,7 @@ def average_of_percentiles(seed: int) -> list[tuple[str, float, float, float]]:
 
 
 def main() -> int:
-    """Print every table."""
+    """Print all tables, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--agents", type=int, default=100)
     parser.add_argument("--rate", type=int, default=10_000_000)

@@ -1,19 +1,20 @@
-"""Seeded schedules of deaths, pauses, delays and lost messages over the rules of coordinator and agents.
+"""Simulation of coordinator and agents under seeded schedules of deaths, pauses, delays and lost messages.
 
     python -m benchmarks.cluster_simulation [--schedules 10000] [--seed 1] [--only N]
 
 The state machines are those of real runs (`replay.cluster.protocol`); sockets, clocks and lanes are simulated. Each
-schedule draws agents, clocks that are apart and drift, a network, and up to four faults. After it:
-- no request was sent twice,
-- every request of the plan is in exactly one account, and what a lost agent really sent is within `unknown`,
-- an agent that died during the run is reported within two seconds, and nobody is lost in a run without faults, or in one
-  in which only the coordinator was stopped for a while,
-- each agent is given an instant that is within the stated bound of the coordinator's,
-- agents without a coordinator send nothing more after five seconds,
-- the run is over in time.
+schedule draws agents, clocks with an offset and a drift, a network, and up to four faults. It checks that
+- no request is sent twice,
+- every request of the plan is in exactly one account, and the requests that a lost agent sent after its last report are at
+  most `unknown`,
+- an agent that died during the run is reported in time, within two seconds if the run ends, unless the coordinator was
+  paused; and no agent is lost if the network loses nothing and the only faults, if any, pause the coordinator,
+- the start of each agent is within the stated bound of the coordinator's instant,
+- agents whose coordinator died send nothing after five seconds, unless they were paused or their messages were held back,
+- the run ends in time.
 
-What is not drawn, because a stream cannot do it: the loss of a single message of the handshake (Plan, Ready, Start, Armed,
-End). They are lost with their connection. Probes, echoes, reports and stops may be lost, doubled and overtaken.
+A stream cannot lose a single message of the handshake (Plan, Ready, Start, Armed, End), so these are lost only with their
+connection. Probes, echoes, reports, stops and releases may be lost and may overtake each other. Any message may be doubled.
 """
 
 from __future__ import annotations
@@ -62,15 +63,15 @@ from replay.cluster.reports import Reports, unknown_requests
 
 MS, S = 1_000_000, 1_000_000_000
 STEP_NS = 20 * MS
-"""How often simulated lanes look for due requests."""
+"""The interval at which simulated lanes look for due requests."""
 
 AHEAD_NS = 2 * S
-"""How far ahead requests are in the lanes' rings, out of reach of the control plane."""
+"""How far ahead the lanes' rings are filled; the control plane cannot take these requests back."""
 
 REQUESTS_PER_S = 25
 RUN_S = 6
 AFTER_S = 14
-"""How long everything goes on after the end: late messages, agents that wake up."""
+"""How long the simulation continues after the end, for late messages and agents that wake up."""
 
 EPOCH = "e"
 LOSSY = (Probe, Echo, Report, Stop, Release)
@@ -79,7 +80,7 @@ FAULTS = ("kill", "vanish", "pause", "cut", "hold", "restart", "kill coordinator
 
 @dataclass
 class Network:
-    """How messages travel."""
+    """How long messages travel, and the probabilities that they are lost or doubled."""
 
     delay_ns: int
     jitter_ns: int
@@ -90,7 +91,7 @@ class Network:
 
 @dataclass
 class Fault:
-    """Something that goes wrong with one agent, or with the coordinator."""
+    """A fault of one agent or of the coordinator: when, of which kind, and for how long (if the kind has a length)."""
 
     at_ns: int
     kind: str
@@ -100,7 +101,7 @@ class Fault:
 
 @dataclass
 class Machine:
-    """A process that can die or be stopped for a while. Its clock is `lead_ns` ahead and runs `ppm` faster."""
+    """A process that can die or be paused. Its clock is `lead_ns` ahead and runs faster by `ppm`."""
 
     lead_ns: int = 0
     ppm: float = 0.0
@@ -109,17 +110,17 @@ class Machine:
     inbox: list[AnyMessage] = field(default_factory=list)
 
     def now(self, at_ns: int) -> int:
-        """Its clock."""
+        """Return what its clock shows at the true time `at_ns`."""
         return self.lead_ns + at_ns + round(at_ns * self.ppm / 1e6)
 
     def runs(self, at_ns: int) -> bool:
-        """Whether it does anything now."""
+        """Return whether the process is alive and not paused."""
         return self.is_alive and at_ns >= self.paused_until_ns
 
 
 @dataclass
 class Agent(Machine):
-    """An agent with simulated lanes. `sent` are the numbers of requests within its share."""
+    """An agent with simulated lanes. `sent` lists the numbers of the sent requests within its share."""
 
     state: AgentState = field(default_factory=AgentState)
     seat: int = -1
@@ -191,11 +192,11 @@ class World:
         return sorted(faults, key=lambda fault: fault.at_ns)
 
     def at(self, at_ns: int, action: Callable[[], None]) -> None:
-        """Do something later."""
+        """Schedule an action at a true time."""
         heapq.heappush(self._events, (at_ns, next(self._order), action))
 
     def run(self) -> World:
-        """Run the schedule to its end."""
+        """Run the schedule until nothing more can happen, or until its time limit."""
         for agent in self.agents:
             self._join(agent)
         for fault in self.faults:
@@ -218,7 +219,7 @@ class World:
         self.at(step_ns, again)
 
     def is_settled(self) -> bool:
-        """Whether nothing more can happen that matters."""
+        """Return whether AFTER_S have passed since the end of the run or the death of the coordinator."""
         end_ns = self.over_ns if self.over_ns is not None else self.coordinator_died_ns
         return end_ns is not None and self.now_ns > end_ns + AFTER_S * S
 
@@ -263,7 +264,7 @@ class World:
         self._act(self.coordinator.receive(agent.seat, message, self.now_ns))
 
     def _join(self, agent: Agent) -> None:
-        """A process says hello. One that comes too late is refused."""
+        """Let a process join; one that joins too late is refused."""
         hello = Hello(
             version="1", kernels="k", host="h", pid=1, cpus=2, memory_bytes=1, open_files=1, engine="native"
         )
@@ -276,7 +277,7 @@ class World:
         self._act(outputs)
 
     def _disconnect(self, agent: Agent) -> None:
-        """The connection ends, and both sides notice."""
+        """End the connection; each side notices as soon as it runs."""
         if not agent.is_connected:
             return
         agent.is_connected = False
@@ -312,7 +313,7 @@ class World:
                 self._let_go()
 
     def _let_go(self) -> None:
-        """The coordinator has what it needs: it closes its connections."""
+        """Close all connections half a second after the coordinator has ended the run."""
         for agent in self.processes:
             self.at(self.now_ns + 500 * MS, lambda agent=agent: self._disconnect(agent))  # type: ignore[misc]
 
@@ -346,7 +347,7 @@ class World:
                 self._step_agent(agent)
 
     def _step_agent(self, agent: Agent) -> None:
-        """Lanes first, and the feeder: after a pause they are the fastest to go on. Then messages and the rules."""
+        """Run the lanes and the feeder, which are the first to continue after a pause, then messages and the rules."""
         now_ns = agent.now(self.now_ns)
         if agent.start_ns is not None and not agent.ended:
             self._send_due(agent, now_ns)
@@ -418,7 +419,7 @@ class World:
                     self._disconnect(one)
         elif fault.kind == "pause coordinator":
             self.machine.paused_until_ns = self.now_ns + fault.for_ns
-            # The worst order: it judges its agents before it reads what they sent.
+            # This is the worst order: the coordinator judges its agents before it reads their messages.
             self.at(self.machine.paused_until_ns, self._tick_coordinator)
             self.coordinator_was_paused = True
 
@@ -435,7 +436,7 @@ def _plan(agent: int, agents: int) -> Plan:
 
 
 def check(world: World) -> str:
-    """Broken if a promise was not kept; else how the run ended."""
+    """Raise Broken if a promise was not kept; otherwise return how the run ended."""
     shares: Counter[tuple[int, int]] = Counter()
     for agent in world.processes:
         share = agent.state.plan.agent if agent.state.plan is not None else -1
@@ -450,7 +451,7 @@ def check(world: World) -> str:
         raise Broken(f"the run is not over: {world.coordinator.phase}")
     if world.failed is not None:
         if any(agent.sent for agent in world.processes):
-            raise Broken(f"the run could not begin ({world.failed.why}), and requests were sent")
+            raise Broken(f"requests were sent although the run could not begin ({world.failed.why})")
         return "could not begin"
     _check_accounts(world)
     _check_lost(world)
@@ -468,7 +469,7 @@ def _check_orphans(world: World) -> None:
 
 
 def _check_accounts(world: World) -> None:
-    """Every request of each share is in one account, and the accounts are true."""
+    """Check that every request of each share is in one account, and that the accounts are true."""
     state = world.coordinator
     for seat in state.seats:
         agent = world.agents[seat.agent]
@@ -476,7 +477,7 @@ def _check_accounts(world: World) -> None:
         if seat.end is not None:
             if seat.end.accounts["sent"] != len(agent.sent):
                 raise Broken(
-                    f"agent {seat.agent} said that it sent {seat.end.accounts['sent']}, and sent {len(agent.sent)}"
+                    f"agent {seat.agent} reported {seat.end.accounts['sent']} sent requests, and sent {len(agent.sent)}"
                 )
             continue
         reports = world.reports[seat.agent]
@@ -488,12 +489,13 @@ def _check_accounts(world: World) -> None:
             raise Broken(f"the accounts of agent {seat.agent} do not balance")
         if not reported <= len(agent.sent) <= reported + unknown:
             raise Broken(
-                f"agent {seat.agent} sent {len(agent.sent)}: not between {reported} reported and {unknown} unknown more"
+                f"agent {seat.agent} sent {len(agent.sent)} requests: not between {reported} (reported) and"
+                f" {reported + unknown} (reported and unknown)"
             )
 
 
 def _check_lost(world: World) -> None:
-    """Who died is reported in time; who did not die, and was heard, is not."""
+    """Check that agents that died are reported in time, and that none is lost without a reason."""
     state = world.coordinator
     for seat in state.seats:
         agent = world.agents[seat.agent]
@@ -504,14 +506,14 @@ def _check_lost(world: World) -> None:
             late_ns = world.lost[seat.agent] - max(died_ns, seat.heard_ns)
             limit_ns = 2 * S if state.phase is Phase.OVER else protocol.PATIENCE_NS + S
             if late_ns > limit_ns and not world.coordinator_was_paused:
-                raise Broken(f"agent {seat.agent} died, and was reported {late_ns / S:.2f} s later")
+                raise Broken(f"agent {seat.agent} died, and was reported only {late_ns / S:.2f} s later")
     kinds = {fault.kind for fault in world.faults}
     if world.lost and not world.network.lost and kinds <= {"pause coordinator"}:
-        raise Broken(f"agents were lost that did nothing wrong ({', '.join(kinds) or 'no faults'})")
+        raise Broken(f"agents were lost without a fault of theirs ({', '.join(kinds) or 'no faults at all'})")
 
 
 def _check_starts(world: World) -> None:
-    """No agent was given an instant that is further from the true one than the stated bound."""
+    """Check that the start of each agent is within the stated bound of the true instant."""
     for agent in world.processes:
         start = agent.state.start
         if start is None:
@@ -519,12 +521,12 @@ def _check_starts(world: World) -> None:
         error_ns = abs(start.agent_ns - agent.now(start.instant_ns))
         if error_ns > start.bound_ns:
             raise Broken(
-                f"a start was {error_ns / MS:.3f} ms wrong, and its bound is {start.bound_ns / MS:.3f} ms"
+                f"a start was off by {error_ns / MS:.3f} ms, and its bound is {start.bound_ns / MS:.3f} ms"
             )
 
 
 def simulate(schedules: int, seed: int) -> Counter[str]:
-    """Run schedules; how many ended in which way. Broken names the first that broke a promise."""
+    """Run schedules, and count how they ended; raise Broken for the first one that breaks a promise."""
     outcomes: Counter[str] = Counter()
     for number in range(schedules):
         try:
@@ -535,7 +537,7 @@ def simulate(schedules: int, seed: int) -> Counter[str]:
 
 
 def main() -> int:
-    """Run the schedules of the command line."""
+    """Run the schedules of the command line, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--schedules", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -551,7 +553,8 @@ def main() -> int:
     took_s = time.perf_counter() - began_s
     print(f"{given.schedules:,} schedules in {took_s:.0f} s: {dict(outcomes.most_common())}")
     print(
-        f"lost agents are silent for {protocol.LOST_NS / S:.1f} s at most; orphans for {protocol.ORPHANED_NS / S:.1f} s"
+        f"limits: an agent is lost after {protocol.LOST_NS / S:.1f} s of silence,"
+        f" a coordinator after {protocol.ORPHANED_NS / S:.1f} s"
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""How long `replay compare` takes, start to exit: two sides of eight runs, of a recording with 200 routes."""
+"""How long `replay compare` takes from start to exit, for two sides of eight runs of a recording with 200 routes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VARIANTS = {
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Seconds of the command, the median of its rounds, in turns; and the page's MB."""
+    """Return the median seconds of each command, measured in turns, and the size of the page in MB."""
     sides = [",".join(map(str, paths)) for paths in _runs(folder)]
     taken: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for _ in range(ROUNDS):
@@ -42,7 +42,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def _runs(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Folders of real runs onto the sink, both sides in turns."""
+    """Make real runs against the sink, the two sides in turns, and return the folders of each side."""
     paths = [
         f"/{one}/{two}" + ("/details" if deep else "") for one in WORDS for two in WORDS for deep in (0, 1)
     ]

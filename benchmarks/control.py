@@ -1,6 +1,6 @@
-"""The machine's floor: a loop that does nothing but spin on the clock and send each request when it is due.
+"""The least lateness that the machine allows: a loop that spins on the clock and sends each request when it is due.
 
-No sleep, no parser, no histogram: whoever is later than this is later by its own doing.
+It has no sleep, no parser and no histogram. If a program is later than this loop, the program itself is the cause.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _send, _recv = libc.send, libc.recv
 
 @kernel((int64[::1], int64[::1], uint8[:, ::1], uint8[::1], int64, int64[::1]))
 def spin(dues_ns, sockets, requests, buffer, length, scratch):
-    """Send request i on socket i % n at dues_ns[i]; answers are read and thrown away."""
+    """Send request i on socket i % n at dues_ns[i]; read responses and discard them."""
     for i in range(dues_ns.size):
         while now_ns(scratch) < dues_ns[i]:
             pass
@@ -32,7 +32,7 @@ def spin(dues_ns, sockets, requests, buffer, length, scratch):
 
 
 def main() -> None:
-    """Send at a constant rate to a sink, each request numbered; prints the first due time."""
+    """Send numbered requests to a sink at a constant rate, and print the first due time in ns."""
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("rate", type=int)

@@ -1,8 +1,8 @@
 """How often a diagnosis from latency alone is right: `python -m benchmarks.diagnosis --seed 1 --systems 300`.
 
-Each system is simulated with queues whose truth is known: routes are spread over queues by chance, and the load of all of
-them rises together, so that several queues may give way at the same time without anything in common. A claim is right if
-all routes that it names wait in one queue.
+Each system is a simulation whose truth is known. Routes are assigned to queues at random, and their load rises together, so
+that several queues may overload at the same time without a common cause. A claim is right if all routes that it names wait
+in one queue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WINDOWS = 30
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What was simulated: the routes, the load by window, the routes of each queue, and how many queues were overloaded."""
+    """A simulated system: its routes, the load by window, the routes of each queue, and the number of overloaded queues."""
 
     routes: list[RouteSeries]
     load: np.ndarray
@@ -31,7 +31,7 @@ class System:
 
 
 def simulated(rng: np.random.Generator) -> System:
-    """A system of 3 to 8 routes over 1 to 5 queues, some of which give way under a load that ramps or steps up."""
+    """Simulate 3 to 8 routes over 1 to 5 queues, some of which may overload when the load rises."""
     names = [f"GET /{letter}" for letter in "abcdefgh"[: rng.integers(3, 9)]]
     queue_of = rng.integers(0, rng.integers(1, 6), len(names))
     shape = _shape(rng)
@@ -66,7 +66,7 @@ def simulated(rng: np.random.Generator) -> System:
 
 
 def _shape(rng: np.random.Generator) -> np.ndarray:
-    """The load by window, as a multiple of the load at rest: a step or a ramp, with or without a way back."""
+    """Draw the load by window as a multiple of the load at rest: a step or a ramp that may fall again."""
     high, begin = rng.uniform(1.5, 4.0), int(rng.integers(8, 14))
     length = int(rng.integers(1, 8))
     up = np.clip((np.arange(WINDOWS) - begin) / length, 0, 1)
@@ -78,8 +78,9 @@ def _shape(rng: np.random.Generator) -> np.ndarray:
 def _served(
     arrivals: np.ndarray, services: np.ndarray, servers: int, patience_s: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Latency of each request of a queue served in order, and whether it was served; one that would wait longer than
-    `patience_s` times out.
+    """Return the latency of each request of a queue served in order, and whether it was served.
+
+    A request that would wait longer than `patience_s` times out.
     """
     free = [0.0] * servers
     latencies, served = np.zeros(arrivals.size), np.ones(arrivals.size, bool)
@@ -104,7 +105,7 @@ def _series(route: str, ended_at: np.ndarray, latencies: np.ndarray, served: np.
 
 
 def main() -> None:
-    """Simulate systems and count what was said."""
+    """Simulate systems, and print how many claims are made and how many are right."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -123,7 +124,7 @@ def main() -> None:
             said += 1
             right += any(claimed <= group for group in system.groups)
     print(f"seed {given.seed}: {given.systems} systems, {independent} with several queues overloaded at once")
-    print(f"said {said}, right {right} ({right / max(said, 1):.1%})")
+    print(f"claims: {said}, right: {right} ({right / max(said, 1):.1%})")
     print(f"{time.perf_counter() - began_s:.1f} s")
 
 

@@ -1,7 +1,7 @@
 """How late a followed log is sent, beside `replay run` of the same log, in turns: `python -m benchmarks.following`.
 
-A real nginx writes the log, with milliseconds, and with `--buffer 64k` also late and out of order. Each round follows it
-while requests come at a constant rate, then replays the log that was written. What is compared is the generator lag.
+A real nginx writes the log with milliseconds, and with `--buffer 64k` also late and out of order. Each round follows the
+log while requests arrive at a constant rate, then replays it with `replay run`. The generator lag of both is compared.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, buffer: str) -> Iterator[int]:
-    """A server that writes access.log."""
+    """Run nginx, which writes `folder`/access.log, and yield its port."""
     port, program = free_port(), shutil.which("nginx")
     if program is None:
         raise SystemExit("this benchmark needs nginx")
@@ -58,7 +58,7 @@ def nginx(folder: Path, buffer: str) -> Iterator[int]:
 
 
 def drive(port: int, rate_per_s: float, seconds: float, seed: int) -> int:
-    """Send requests at a constant rate; how many."""
+    """Send requests one after another, at most at a constant rate, and return their number."""
     connection, randoms = http.client.HTTPConnection("127.0.0.1", port), random.Random(seed)
     begin_s, count = time.monotonic(), 0
     while time.monotonic() < begin_s + seconds:
@@ -80,7 +80,7 @@ def _figures(run: Path) -> dict[str, Any]:
 
 
 def one_round(folder: Path, target: int, given: argparse.Namespace, seed: int) -> dict[str, float]:
-    """One run of each kind."""
+    """Follow a log, replay it, and return the figures of both runs."""
     folder.mkdir()
     url = f"http://127.0.0.1:{target}"
     with nginx(folder, f"buffer={given.buffer} flush=5s" if given.buffer else "") as port:
@@ -123,9 +123,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--rate", type=float, default=200)
-    parser.add_argument("--delay", default="3s", help="in whole seconds: 3s")
+    parser.add_argument("--delay", default="3s", help="delay of replay follow in seconds, such as 3s")
     parser.add_argument(
-        "--buffer", default="", help="nginx's log buffer: 64k; lines then come up to 5 s late"
+        "--buffer", default="", help="size of nginx's log buffer, such as 64k; lines are then up to 5 s late"
     )
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()

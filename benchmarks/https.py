@@ -1,4 +1,4 @@
-"""HTTPS beside plain HTTP and the peers: capacity against nginx, punctuality by the receiver's stamps, handshakes."""
+"""HTTPS beside plain HTTP and other programs: capacity against nginx, punctuality by the sink's stamps, handshakes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RATES = (5_000, 20_000)
 
 
 def certificates(folder: Path) -> tuple[peers.Identity, Path]:
-    """A certificate for loopback (ECDSA P-256), and what to trust it by."""
+    """Issue a certificate for loopback (ECDSA P-256); return it with the file of its CA certificate."""
     authority, trusted = trustme.CA(), folder / "ca.pem"
     leaf = authority.issue_cert("127.0.0.1")
     identity = peers.Identity(folder / "leaf.pem", folder / "leaf.key")
@@ -34,7 +34,7 @@ def certificates(folder: Path) -> tuple[peers.Identity, Path]:
 def _closed_loop(
     folder: Path, trace: Path, port: int, arguments: list[str], seconds: int = SECONDS
 ) -> dict[str, Any]:
-    """A closed loop on one lane."""
+    """Run replay over HTTPS in a closed loop on one lane, and return its run.json."""
     return peers.replay(
         folder,
         [str(trace), "--target", f"https://127.0.0.1:{port}", "--rate", "max", "-d", f"{seconds}s",
@@ -48,7 +48,10 @@ def _wrk(port: int) -> float:
 
 
 def _capacity(folder: Path, trace: Path, identity: peers.Identity, trusted: Path) -> dict[str, float]:
-    """Requests a generator CPU second, TLS 1.3, connections kept; replay verifies, wrk does not."""
+    """Return requests per CPU second of the generator, with TLS 1.3 and kept connections.
+
+    replay verifies the certificate, and wrk does not.
+    """
     rounds: dict[str, list[float]] = {}
     with peers.nginx(identity) as port:
         for _ in range(ROUNDS):
@@ -61,7 +64,10 @@ def _capacity(folder: Path, trace: Path, identity: peers.Identity, trusted: Path
 
 
 def _handshaking(folder: Path, trace: Path, port: int, kind: str, verified: Path | None) -> dict[str, float]:
-    """Handshakes of one kind by replay, each with the one request that its connection carries."""
+    """Return replay's handshakes of one kind per second and per CPU second; each connection has one request.
+
+    The certificate is verified by the file `verified`, or not at all if that is None.
+    """
     scenario = folder / f"{kind}.toml"
     scenario.write_text(f"[tls]\nresume = {str(kind == 'resumed').lower()}\n")
     how = ["--ca", str(verified)] if verified else ["--insecure"]
@@ -85,9 +91,9 @@ def _s_time(port: int) -> dict[str, float]:
 def _handshakes(
     folder: Path, trace: Path, identity: peers.Identity, trusted: Path
 ) -> dict[str, dict[str, float]]:
-    """Handshakes a second and a generator CPU second, nginx closing after each answer.
+    """Return handshakes per second and per CPU second by program; nginx closes the connection after each response.
 
-    s_time resumes sessions of TLS 1.2 alone, so there is no peer for those of 1.3.
+    s_time resumes only sessions of TLS 1.2, so no other program is measured with resumed sessions of TLS 1.3.
     """
     rounds: dict[str, list[dict[str, float]]] = {}
     with peers.nginx(identity, keeps_alive=False) as port:
@@ -109,7 +115,7 @@ def _handshakes(
 def _punctuality(
     folder: Path, trace: Path, identity: peers.Identity, trusted: Path
 ) -> dict[int, dict[str, punctuality.Late]]:
-    """By rate: plain and by TLS in turns."""
+    """Return the punctuality of plain HTTP and of HTTPS by rate, measured in turns."""
     run = functools.partial(punctuality.replay, folder, trace, live=False)
     return {
         rate: punctuality.in_turns(
@@ -123,7 +129,7 @@ def _punctuality(
 
 
 def measure(folder: Path, trace: Path) -> dict[str, Any]:
-    """All three, on certificates made for the occasion."""
+    """Measure capacity, handshakes and punctuality with a new certificate."""
     identity, trusted = certificates(folder)
     return {
         "capacity": _capacity(folder, trace, identity, trusted),

@@ -1,4 +1,4 @@
-"""How fast recordings become traces, in how much memory, and what a user would pick instead."""
+"""How fast recordings become traces, in how much memory, and how fast other programs read them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _READ = """
 """
 
 PATTERN = r'^(\S+) \S+ \S+ \[([^\]]+)\] "(\S+) (\S+)[^"]*" (\d\d\d) (\d+|-)'
-"""As the peers read a combined line: what replay reads too, without hashing, jitter, secrets, routes."""
+"""How the other programs parse a combined line: the fields that replay reads, without hashes, jitter, secrets or routes."""
 
 _RE = f"""
     import datetime as dt, json, re, sys, time
@@ -86,7 +86,7 @@ _DUCKDB = f"""
 
 @dataclass(frozen=True)
 class Imported:
-    """One recording read, a CPU second of one core; the median of its rounds."""
+    """The import of one recording by one program; `peak_rss_mib` is 0 if it was not measured."""
 
     name: str
     rows: int
@@ -108,7 +108,7 @@ def _goaccess(recording: Path, out: Path, rows: int) -> Imported:
 
 
 def recording_of(folder: Path, name: str, blocks: int, rows: int = recordings.BLOCK_ROWS) -> Path:
-    """A recording in `folder`, written where it is not there."""
+    """Return the path of a recording in `folder`, and write it if it does not exist."""
     path = folder / f"{name}-{blocks}x{rows}"
     return path if path.exists() else recordings.write(path, name, blocks, rows)
 
@@ -119,7 +119,7 @@ def _import(folder: Path, name: str, recording: Path) -> Imported:
 
 
 def _peers(folder: Path, recording: Path) -> list[Imported]:
-    """What else reads a combined log, one round."""
+    """Read a combined log once with each other program that is installed."""
     size_bytes, out = recording.stat().st_size, folder / "peer.parquet"
     found = [_ran("re loop", _RE, size_bytes, recording)]
     for name, code in (("polars", _POLARS), ("duckdb", _DUCKDB)):
@@ -131,13 +131,16 @@ def _peers(folder: Path, recording: Path) -> list[Imported]:
 
 
 def _medians(rounds: list[list[Imported]]) -> list[Imported]:
-    """Of each program its middle round."""
+    """Return the median round of each program, by rows per CPU second."""
     each = zip(*rounds, strict=True)
     return [sorted(runs, key=lambda run: run.rows_per_cpu_s)[len(rounds) // 2] for runs in each]
 
 
 def measure(folder: Path) -> dict[str, list[Imported]]:
-    """Every format, peers beside the combined one, one recording short and long, and reading the trace of it."""
+    """Measure the import of every format, other programs on the combined one, and memory on a short and a long log.
+
+    `reading` is the time to read the trace of the long log.
+    """
     files = {
         name: recording_of(folder, name, blocks, GOR_ROWS if name == "gor" else recordings.BLOCK_ROWS)
         for name, blocks in BLOCKS.items()

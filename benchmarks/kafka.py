@@ -1,6 +1,6 @@
-"""Kafka: records a client CPU second beside the peers, how late they leave, and how fast batches are encoded.
+"""Kafka: records per CPU second beside other producers, how late records are sent, and how fast batches are encoded.
 
-The broker is a real Apache Kafka on a core of its own; the clients take turns on the other one.
+The broker is a real Apache Kafka on a core of its own. The producers take turns on another core.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ from . import peers
 
 VALUE_BYTES = 100
 BATCH_BYTES = 1_000_000
-"""Of replay and rdkafka by default; the Java client's default, 16 KiB, is slower."""
+"""The default of replay and librdkafka. The default of the Java client, 16 KiB, is slower."""
 
 RECORDS = 2_000_000
 REPLAY_S = 4
-"""Seconds of replay's runs."""
+"""The length of replay's runs in s."""
 
 LINGER_MS = 5
-"""Of the peers, and of replay's last two programs: its default, 1 ms, is for punctuality and not for thrift."""
+"""How long the other producers, and replay in its last two entries, wait for a batch to fill.
+
+replay's default, 1 ms, favors punctuality over CPU time.
+"""
 
 PROGRAMS = {
     "replay at 400,000/s": (400_000, 1, ()),
@@ -47,7 +50,7 @@ PROGRAMS = {
     f"replay at 1,500,000/s, {LINGER_MS} ms": (1_500_000, LINGER_MS, ()),
     f"replay at 1,500,000/s, {LINGER_MS} ms, idempotent": (1_500_000, LINGER_MS, ("--idempotence",)),
 }
-"""Rate, tick in ms, flags: replay keeps a schedule, while the peers go as fast as they can."""
+"""Rate per second, tick in ms, and flags. replay keeps a schedule; the other producers send as fast as they can."""
 
 ROUNDS = 3
 PUNCTUAL_RATES = (1_000, 10_000, 50_000)
@@ -78,7 +81,7 @@ static inline RD_UNUSED rd_ts_t rd_clock(void) {
     return (rd_ts_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 """
-"""What Debian's copy of the example needs of librdkafka's own headers, which are not in the package."""
+"""Stands in for the internal headers of librdkafka that the example needs, which Debian's package does not contain."""
 
 CONFLUENT = """\
 import sys
@@ -105,7 +108,7 @@ assert producer.flush(60) == 0 and failed == 0
 
 
 def rdkafka_performance(folder: Path) -> str | None:
-    """The C benchmark of librdkafka, built from Debian's librdkafka-dev; None where that is not installed."""
+    """Build librdkafka's own benchmark from Debian's librdkafka-dev; return None if that, gcc or the build is missing."""
     if not EXAMPLE.exists() or shutil.which("gcc") is None:
         return None
     source = folder / "src"
@@ -125,7 +128,7 @@ def rdkafka_performance(folder: Path) -> str | None:
 
 @contextlib.contextmanager
 def broker(folder: Path) -> Iterator[Broker]:
-    """A real Apache Kafka on the server's core."""
+    """Run a real Apache Kafka on the server's core."""
     (folder / "jars").mkdir()
     (folder / "broker").mkdir()
     made = Broker(folder / "broker", jars(folder / "jars"), core=peers.SERVER_CORE)
@@ -137,7 +140,7 @@ def broker(folder: Path) -> Iterator[Broker]:
 
 
 def new_topic(of: Broker, name: str, partitions: int = 1) -> str:
-    """Make a topic; its name."""
+    """Make a topic, and return its name."""
 
     async def made() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=of.address)
@@ -150,7 +153,7 @@ def new_topic(of: Broker, name: str, partitions: int = 1) -> str:
 
 
 def trace_of(path: Path, value_bytes: int = VALUE_BYTES, distinct: int = 1_000_000) -> Path:
-    """Records of one topic, without keys; a constant rate repeats it."""
+    """Write a trace of equal records without keys for one topic, which runs at a constant rate repeat."""
     with TraceWriter(path) as writer:
         request = writer.add_request("PRODUCE", b"/t/0", body=b"v" * value_bytes)
         at_ns = np.arange(distinct, dtype=np.int64) * 1_000
@@ -160,7 +163,7 @@ def trace_of(path: Path, value_bytes: int = VALUE_BYTES, distinct: int = 1_000_0
 
 
 def encode() -> dict[str, float]:
-    """Records a second that are encoded and sealed on this core, by the size of their batch."""
+    """Return the records per second that one core encodes and seals, by batch size; the median of seven rounds."""
     tail = (
         bytes([1]) + bytes([2 * VALUE_BYTES & 127 | 128, 2 * VALUE_BYTES >> 7]) + b"v" * VALUE_BYTES + b"\0"
     )
@@ -202,7 +205,7 @@ def _replay(
 
 
 def capacity(folder: Path, of: Broker, trace: Path) -> dict[str, float]:
-    """Records a client CPU second, medians over interleaved rounds."""
+    """Return records per CPU second of the producer by program, medians over interleaved rounds."""
     program = rdkafka_performance(folder)
     counted = ["--num-records", str(RECORDS), "--record-size", str(VALUE_BYTES), "--throughput", "-1"]
     props = [
@@ -233,7 +236,7 @@ def capacity(folder: Path, of: Broker, trace: Path) -> dict[str, float]:
 
 
 def _with_live_view(folder: Path, arguments: list[str]) -> dict[str, Any]:
-    """`replay run` in a terminal, so that its live view is on; its run.json."""
+    """Run `replay run` in a terminal, so that its live view is on, and return its run.json."""
     import json
 
     run = folder / f"run-{time.monotonic_ns()}"
@@ -258,7 +261,7 @@ def _with_live_view(folder: Path, arguments: list[str]) -> dict[str, Any]:
 
 
 def _stamps_ms(of: Broker, topic: str) -> np.ndarray:
-    """CreateTime of all records of a topic."""
+    """Return the CreateTimes in ms of all records in the first partition of a topic."""
 
     async def read() -> list[int]:
         consumer = AIOKafkaConsumer(bootstrap_servers=of.address, auto_offset_reset="earliest")
@@ -278,7 +281,10 @@ def _stamps_ms(of: Broker, topic: str) -> np.ndarray:
 
 
 def _perf_test_late_ms(of: Broker, topic: str, rate: int) -> dict[str, float]:
-    """How late it called send, by its CreateTimes, from its own start on, and once its first second is over."""
+    """Return how late kafka-producer-perf-test sends, by its CreateTimes, relative to its most punctual record.
+
+    `late_*` are percentiles after its first second, and `start_ms` is the maximum of its first tenth of a second.
+    """
     done = peers.finish(
         of.command("org.apache.kafka.tools.ProducerPerformance", "--topic", topic, "--num-records",
                    str(rate * PUNCTUAL_S), "--record-size", str(VALUE_BYTES), "--throughput", str(rate),
@@ -295,7 +301,7 @@ def _perf_test_late_ms(of: Broker, topic: str, rate: int) -> dict[str, float]:
 
 
 def punctuality(folder: Path, of: Broker, trace: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """By rate and program: how late records leave, ms."""
+    """Return delays of records in ms by rate and program: of replay medians of ROUNDS, of the peer one round."""
     found = {}
     for rate in PUNCTUAL_RATES:
         rounds = []
@@ -318,7 +324,7 @@ def punctuality(folder: Path, of: Broker, trace: Path) -> dict[str, dict[str, di
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """All of it."""
+    """Measure encoding, capacity and punctuality."""
     trace = trace_of(folder / "kafka.trace")
     with broker(folder) as of:
         return {

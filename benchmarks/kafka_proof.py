@@ -1,8 +1,8 @@
-"""What `make kafka` shows in small, at full size, on a real Apache Kafka: `python -m benchmarks.kafka_proof [PART ...]`.
+"""The checks of `make kafka` at full size, on a real Apache Kafka: `python -m benchmarks.kafka_proof [PART ...]`.
 
-bytes: a million records of 100 B and of 1 kB come back byte for byte, with acks 1 and idempotent. kills: the broker is
-killed ten times in one run at 10,000/s, 5 s each. volume: ten million records in flat memory. spacing: a recorded topic
-replays with its spacing, by the broker's append times.
+bytes: a million records of 100 B and of 1 kB are read back byte for byte, with acks 1 and idempotent. kills: during a run
+at 10,000/s the broker is killed ten times, for 5 s each. volume: ten million records need no more memory than one million.
+spacing: a recorded topic replays with its spacing, by the broker's append times.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ PARTITIONS = 4
 START_NS = 1_700_000_000_000_000_000
 KILLS, DOWN_S, UP_S = 10, 5.0, 8.0
 BACK_S = 12.0
-"""What a broker takes to start at most: the trace is long enough for all kills."""
+"""The time in s that a broker is expected to need for its start, so that the trace is long enough for all kills."""
 
 START_S = 600.0
-"""Until a run has begun: it may have kernels to compile first."""
+"""The time limit in s for a run to begin, which may have to compile kernels first."""
 
 
 def make(of: Broker, topic: str, **configs: str) -> str:
-    """Make a topic; its URL."""
+    """Make a topic, and return its URL."""
 
     async def made() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=of.address)
@@ -54,7 +54,7 @@ def make(of: Broker, topic: str, **configs: str) -> str:
 
 
 def records_of(of: Broker, topic: str) -> Iterator[list[ConsumerRecord]]:
-    """All records of a topic in batches, those of each partition in order."""
+    """Yield batches of all records of a topic; the records of each partition are in order."""
     with asyncio.Runner() as runner:
         consumer = runner.run(_made(of, topic))
         try:
@@ -76,7 +76,10 @@ async def _made(of: Broker, topic: str) -> AIOKafkaConsumer:
 
 
 def numbered(path: Path, count: int, value_bytes: int, gap_ns: int) -> Trace:
-    """Records with a key and a value of their own, every tenth with headers; row i goes to partition i % PARTITIONS."""
+    """Write a trace of records that differ in key and value, every tenth with a header.
+
+    Row i has the partition i % PARTITIONS.
+    """
     with TraceWriter(path) as writer:
         ids = np.empty(count, np.uint32)
         for number in range(count):
@@ -93,13 +96,13 @@ def numbered(path: Path, count: int, value_bytes: int, gap_ns: int) -> Trace:
 
 
 def value(number: int, size: int) -> bytes:
-    """A value that no other record has."""
+    """Return a value of `size` bytes that no other record has."""
     seed = hashlib.blake2b(b"%d" % number, digest_size=50).digest()
     return (seed * (size // len(seed) + 1))[:size]
 
 
 def digest(records: Iterator[tuple[int, bytes, bytes, tuple]]) -> list[str]:
-    """A digest of each partition's records in their order."""
+    """Return a digest of the records of each partition, in their order."""
     sums = [hashlib.blake2b(digest_size=16) for _ in range(PARTITIONS)]
     for partition, key, body, headers in records:
         sums[partition].update(b"%d %d %r" % (len(key), len(body), headers) + key + body)
@@ -107,7 +110,7 @@ def digest(records: Iterator[tuple[int, bytes, bytes, tuple]]) -> list[str]:
 
 
 def bytes_come_back(folder: Path, of: Broker) -> None:
-    """A million records of each size come back byte for byte, in the order of their partitions."""
+    """Print whether a million records of each size are read back byte for byte, in the order of each partition."""
     count = 1_000_000
     for size in (100, 1_000):
         trace = numbered(folder / f"{size}.trace", count, size, 10_000)
@@ -133,15 +136,15 @@ def bytes_come_back(folder: Path, of: Broker) -> None:
             back = digest(
                 (r.partition, r.key, r.value, r.headers) for batch in records_of(of, topic) for r in batch
             )
-            same = "byte for byte" if back == sent else "NOT THE SAME"
+            same = "read back byte for byte" if back == sent else "read back WITH DIFFERENCES"
             print(
-                f"{count:,} of {size} B, {name}: {document['accounts']['ok']:,} acknowledged, {same}",
+                f"{count:,} records of {size} B, {name}: {document['accounts']['ok']:,} acknowledged, {same}",
                 flush=True,
             )
 
 
 def kills(folder: Path, of: Broker) -> None:
-    """What a broker that is killed again and again costs: records lost, doubled, late."""
+    """Print how many records are lost, doubled and late if the broker is killed again and again."""
     count = round(10_000 * (KILLS + 1) * (DOWN_S + BACK_S + UP_S))
     trace = numbered(folder / "kills.trace", count, 100, 100_000)
 
@@ -185,14 +188,14 @@ def _say_kills(name: str, document: dict[str, Any], back: Counter[bytes]) -> Non
     print(
         f"{name}: {a}; balanced {balance}; offsets agree {document['kafka']['offsets_agree']};"
         f" read back {sum(back.values()):,}, distinct {len(back):,}, doubled {sum(n - 1 for n in back.values()):,},"
-        f" acknowledged lost {max(a['ok'] - len(back), 0):,}; response p50 {response['p50_ns'] / 1e6:.1f} ms,"
+        f" acknowledged but lost {max(a['ok'] - len(back), 0):,}; response p50 {response['p50_ns'] / 1e6:.1f} ms,"
         f" p99 {response['p99_ns'] / 1e9:.1f} s, max {response['max_ns'] / 1e9:.1f} s",
         flush=True,
     )
 
 
 def volume(folder: Path, of: Broker) -> None:
-    """Peak memory of a short and a long run."""
+    """Print the peak memory of a short and a long run."""
     trace = kafka.trace_of(folder / "volume.trace")
     for count in (1_000_000, 10_000_000):
         target = make(of, f"volume-{count}", **{"retention.bytes": "200000000"})
@@ -212,12 +215,13 @@ def volume(folder: Path, of: Broker) -> None:
         )
         rss_mib = peers.peak_rss_mib(document)
         print(
-            f"{count:,}: {document['accounts']['ok']:,} acknowledged, peak RSS {rss_mib:.0f} MiB", flush=True
+            f"{count:,} records: {document['accounts']['ok']:,} acknowledged, peak RSS {rss_mib:.0f} MiB",
+            flush=True,
         )
 
 
 def spacing(folder: Path, of: Broker) -> None:
-    """The broker's append times (LogAppendTime, whole ms) against the recorded spacing."""
+    """Print how far the spacing of a replayed topic is off, by the broker's append times (in whole ms)."""
     random = np.random.default_rng(7)
     gaps_ns = random.exponential(2_000_000, 10_000).astype(np.int64)
     with TraceWriter(folder / "spaced.trace") as writer:
@@ -236,8 +240,8 @@ def spacing(folder: Path, of: Broker) -> None:
     ]
     late = (stamps[1] - stamps[1][0]) - (stamps[0] - stamps[0][0])
     off = np.abs(late - np.median(late))
-    print(f"spacing of {len(off):,} records: off by p50 {np.percentile(off, 50):.1f}, p99 {np.percentile(off, 99):.1f},"
-          f" at most {off.max():.0f} ms", flush=True)  # fmt: skip
+    print(f"{len(off):,} records: append times off by {np.percentile(off, 50):.1f} ms (p50),"
+          f" {np.percentile(off, 99):.1f} ms (p99), {off.max():.0f} ms (max)", flush=True)  # fmt: skip
 
 
 PARTS: dict[str, Callable[[Path, Broker], None]] = {
@@ -246,11 +250,11 @@ PARTS: dict[str, Callable[[Path, Broker], None]] = {
 
 
 def main() -> None:
-    """Run the parts asked for, all by default."""
+    """Run the requested parts, all by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=PARTS, default=())
     chosen = parser.parse_args().parts or list(PARTS)
-    # Stop it with SIGINT, as Ctrl-C would, so that the broker ends, too.
+    # SIGTERM acts as Ctrl-C, so that the broker ends, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="replay-proof-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)

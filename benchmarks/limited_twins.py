@@ -1,9 +1,9 @@
-"""Twins with one limit each, drawn by chance: `benchmarks.bottlenecks` loads them and asks what gave way.
+"""Random twins with one limit each, for `benchmarks.bottlenecks`.
 
-A twin has three or four services behind a load balancer, which call one or two services behind them. Some have a
-database, a cache or background jobs, and some calls look up their name each time. All of these are sized for the
-highest load, and one is not: it is full before the load is at its highest. In some twins the work of another service
-takes longer from the same moment on. That service is a bystander: it has nothing in common with the limit.
+A twin has three or four front services behind a load balancer, which call one or two services behind them. Some have a
+database, a cache or background jobs, and some look up a name for each call. All parts are sized for the highest load,
+except the limit, which is full before that. In some twins the requests of another service take longer from the moment at
+which the load rises. That service is a bystander, which has nothing in common with the limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from replay.staging.twin.cache import Popularity
 
 KINDS = ("workers", "database", "cache", "dns", "downstream", "jobs")
-"""What is limited. `downstream` is the workers of a service that others call."""
+"""The kinds of limits. `downstream` stands for the workers of a service that others call."""
 
 BASE_PER_S = 40.0
 FRONTS = ("shop", "search", "account", "stream", "board", "feed", "blog")
@@ -27,7 +27,7 @@ LEAVES = ("auth", "prices", "ledger", "media")
 WORDS = ("list", "one", "new", "count")
 
 MEAN_BY_MEDIAN = math.exp(0.3**2 / 2)
-"""Mean by median of the lognormal times (sigma 0.3)."""
+"""The ratio of mean and median of the lognormal times (sigma 0.3)."""
 
 QUERIES_PER_LOOKUP = 2
 """An absolute name is asked for IPv4 and IPv6."""
@@ -38,7 +38,7 @@ DRAWS = 20_000
 
 @dataclass(slots=True)
 class RouteDraw:
-    """A route that people ask: its rate before the load rises, its own time, and what it uses."""
+    """A route that clients request: its rate before the load rises, its own time, and what it uses."""
 
     service: str
     path: str
@@ -51,13 +51,13 @@ class RouteDraw:
 
     @property
     def name(self) -> str:
-        """The route as results write it."""
+        """The name of the route in results."""
         return f"GET {self.path}"
 
 
 @dataclass(slots=True)
 class ServiceDraw:
-    """A service in front: its routes, and what it has beside its workers."""
+    """A front service: its routes, and the parts that it has besides its workers."""
 
     name: str
     routes: list[RouteDraw] = field(default_factory=list)
@@ -65,39 +65,39 @@ class ServiceDraw:
     has_cache: bool = False
     has_jobs: bool = False
     fresh: tuple[str, ...] = ()
-    """Services that it looks up and connects to anew for each call."""
+    """The services to which each call looks up the name and opens a new connection."""
     missed: float = 1.0
-    """Share of the lookups in its cache that miss."""
+    """The share of lookups in its cache that miss."""
 
     def computed(self, route: RouteDraw) -> float:
-        """The share of a route's requests that the cache does not answer."""
+        """Return the share of a route's requests that the cache does not answer."""
         return self.missed if route.is_cached else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class LimitedTwin:
-    """A twin, its load, and its truth."""
+    """A twin, its load, and the truth about its limit."""
 
     kind: str
     document: dict[str, Any]
     recipe: dict[str, Any]
     limited: tuple[str, ...]
-    """Watched figures that stand for the limit."""
+    """The watched figures that show the limit."""
     affected: tuple[str, ...]
-    """Routes that the limit holds up."""
+    """The routes that the limit slows."""
     rises_s: float
     bystander: dict[str, str]
-    """Settings that change when the load rises."""
+    """Settings of the bystander that change when the load rises; empty if there is no bystander."""
 
 
 class Draw:
-    """Draws one twin. `over` is the load at the limit by its capacity, when the load is at its highest."""
+    """Draws one twin. `over` is the highest load relative to the capacity of the limit."""
 
     def __init__(self, seed: int, number: int, length_s: float) -> None:
         self.rng = np.random.default_rng([seed, number])
         self.kind = KINDS[number % len(KINDS)]
         self.length_s = length_s
-        # Queries come in bursts, and the quota is counted by the second: it needs more room before the load rises.
+        # Queries arrive in bursts, and the quota is counted per second, so its use before the rise must be lower.
         self.used = self._between(0.45, 0.55) if self.kind == "dns" else self._between(0.55, 0.75)
         self.over = self._between(1.3, 1.8)
         self.factor = self.over / self.used
@@ -109,7 +109,7 @@ class Draw:
         }
 
     def made(self) -> LimitedTwin:
-        """The twin."""
+        """Draw the twin and its load."""
         fronts, leaves = self._services()
         self._caches(fronts)
         holds = self._leaves(fronts, leaves)
@@ -128,7 +128,7 @@ class Draw:
             self._bystander(fronts, set(affected)),
         )  # fmt: skip
 
-    # What there is.
+    # These methods draw the parts.
 
     def _services(self) -> tuple[list[ServiceDraw], list[str]]:
         names = self.rng.permutation(FRONTS)[: self.rng.integers(3, 5)]
@@ -164,7 +164,7 @@ class Draw:
         )  # fmt: skip
 
     def _uses_limit(self, owner: ServiceDraw, leaves: list[str]) -> None:
-        """Let the routes of the service that owns the limit use it."""
+        """Make the routes of the service that owns the limit use it."""
         for at, route in enumerate(owner.routes):
             route.per_s = self._between(2, 4)
             if self.kind == "database":
@@ -180,14 +180,17 @@ class Draw:
                 route.jobs = 1 if at < 2 else route.jobs
                 route.is_cached = False
 
-    # How big it is.
+    # These methods draw the sizes of the parts.
 
     def _used_of(self, is_limited: bool) -> float:
-        """The share of a part that is used before the load rises."""
+        """Draw the share of a part that is in use before the load rises."""
         return self.used if is_limited else self._between(0.35, 0.7) / self.factor
 
     def _sized(self, demand: float, is_limited: bool) -> tuple[int, float]:
-        """How many places a demand (places busy at once) gets, and how many times as long each is then held."""
+        """Return the number of places for a demand, and the factor by which their times grow to reach the drawn use.
+
+        The demand is the mean number of busy places. The factor is at most SLOWER_MAX, except for the limit.
+        """
         used = self._used_of(is_limited)
         count = max(LEAST_WORKERS, math.ceil(demand / used))
         slower = used * count / max(demand, 1e-9)
@@ -211,7 +214,7 @@ class Draw:
                 self.limited = (f"{front.name}.cache.entries",)
 
     def _leaves(self, fronts: list[ServiceDraw], leaves: list[str]) -> dict[str, float]:
-        """Makes the services behind; how long a call to each takes."""
+        """Make the called services, and return the mean time of a call to each."""
         holds = {}
         for at, leaf in enumerate(leaves):
             per_s = sum(
@@ -243,7 +246,7 @@ class Draw:
             * (route.reads * read_s + sum(holds[leaf] for leaf in route.calls))
             for route in front.routes
         )
-        # A cache that is too small is the limit of what computes its misses: the database, else the workers.
+        # A cache that is too small overloads what computes its misses: the database, or else the workers.
         is_limited = is_owner and self.kind == "workers"
         if self.kind == "cache" and not front.has_database:
             is_limited = is_owner
@@ -266,7 +269,7 @@ class Draw:
             self._jobs(front, is_owner and self.kind == "jobs")
 
     def _database(self, front: ServiceDraw, is_limited: bool) -> float:
-        """Makes the database of a service; how long a read takes."""
+        """Make the database of a service, and return the mean time of a read."""
         per_s = sum(route.per_s * front.computed(route) * route.reads for route in front.routes)
         read_s = self._between(0.005, 0.03)
         connections, slower = self._sized(per_s * read_s, is_limited)
@@ -308,7 +311,7 @@ class Draw:
         if is_limited:
             self.limited = ("dns.queries_per_s",)
 
-    # What is asked of it.
+    # These methods draw the load.
 
     def _affected(self, fronts: list[ServiceDraw]) -> Iterator[RouteDraw]:
         for front in fronts:
@@ -318,7 +321,7 @@ class Draw:
                 elif self.kind == "dns":
                     is_affected = bool(set(route.calls) & set(front.fresh))
                 elif self.kind == "downstream":
-                    # Its callers' workers wait for it, so every route of theirs is held up.
+                    # Workers of its callers wait for it, so every route of these services is slowed.
                     leaf = self.limited[0].partition(".")[0]
                     is_affected = any(leaf in each.calls for each in front.routes)
                 else:
@@ -327,7 +330,7 @@ class Draw:
                     yield route
 
     def _curve(self) -> tuple[float, dict[str, Any]]:
-        """When the load begins to rise, and the load over time."""
+        """Return the time at which the load begins to rise, and the curve of the load."""
         rises_s = self.length_s * self._between(0.3, 0.45)
         full_s = rises_s + self.length_s * self._between(0.01, 0.25)
         high = BASE_PER_S * self.factor
@@ -350,7 +353,10 @@ class Draw:
         }  # fmt: skip
 
     def _bystander(self, fronts: list[ServiceDraw], affected: set[str]) -> dict[str, str]:
-        """Work of an unaffected service that takes longer from when the load rises; its workers still suffice."""
+        """Choose an unaffected service, and return its longer times from the rise of the load on, or {} if there is none.
+
+        It gets more workers, so that they still suffice.
+        """
         able = [
             front for front in fronts[1:]
             if not any(route.name in affected or route.is_cached for route in front.routes)
@@ -365,7 +371,7 @@ class Draw:
             for name, route in table["routes"].items()
         }
 
-    # Small parts.
+    # These are helpers of the methods above.
 
     def _table(self, service: str) -> dict[str, Any]:
         table: dict[str, Any] = self.document["services"].setdefault(service, {})
@@ -396,7 +402,10 @@ class Draw:
 
 @cache
 def missed_share(keys: int, capacity: int, zipf: float) -> float:
-    """The share of lookups that miss a full cache which evicts the least recently used entry: by Che's approximation."""
+    """Return the share of lookups that miss a full LRU cache, by Che's approximation.
+
+    It is 2% by assumption if the cache has room for all keys.
+    """
     sums = np.array(Popularity(keys, zipf)._sums)
     share = np.diff(sums, prepend=0.0) / sums[-1]
     if capacity >= keys:

@@ -1,10 +1,11 @@
-"""What viewers of the live page cost a run: generator lag with none and with many of them, in turns in one run.
+"""What viewers of the live page cost a run: the generator lag without viewers and with many, in turns within one run.
 
     python -m benchmarks.live [--viewers 50] [--rate 5000] [--phase 10] [--turns 3]
 
-One run at a constant rate onto the sink; a process of viewers connects for every other phase and reads everything. All
-sinks of the run are on throughout: files, a collector that takes each export, and a scrape of Prometheus per second. The
-first SETTLE_S of each phase are left out. It fails where p90 grows by CHANGE_MAX or more, or a sink lost anything.
+The run sends to the sink at a constant rate. In every second phase another process connects the viewers, which read
+everything. All sinks of figures are on throughout: files, a collector that accepts each export, and one scrape of
+Prometheus per second. The first 2 s of each phase are left out. The exit code is 1 if p90 grows by 10% or more with
+viewers, or if a sink of figures lost anything.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PERCENTILES = (50.0, 90.0, 99.0)
 
 
 def view(link: str, viewers: int, begin_s: float, phase_s: float, turns: int) -> None:
-    """Connect so many viewers in every second phase after `begin_s` (CLOCK_MONOTONIC), and read what they are sent."""
+    """Connect the viewers in every second phase after `begin_s` (CLOCK_MONOTONIC), and print the bytes that they receive."""
     parts = urlsplit(link)
     head = f"GET /stream HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {parts.fragment}\r\n\r\n".encode()
     received = 0
@@ -74,7 +75,7 @@ class _Exports(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 def collect(scraped_port: int) -> None:
@@ -96,7 +97,7 @@ def collect(scraped_port: int) -> None:
 
 @contextlib.contextmanager
 def _collector(scraped_port: int) -> Iterator[tuple[int, Callable[[], dict[str, int]]]]:
-    """A collector in a process of its own: its port, and what ends it and says what it took."""
+    """Run `collect` in a process of its own; yield its port, and a function that ends it and returns its counts."""
     process = subprocess.Popen(
         ["nice", "-n", "19", sys.executable, "-m", "benchmarks.live", "--collect", str(scraped_port)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -110,7 +111,7 @@ def _collector(scraped_port: int) -> Iterator[tuple[int, Callable[[], dict[str, 
 
 
 def measure(viewers: int, rate: int, phase_s: float, turns: int) -> dict[str, object]:
-    """One run: generator lag in ns without and with viewers, and how p90 changes."""
+    """Measure one run: the generator lag in ns without and with viewers, and the relative change of its p90."""
     scraped = _free_port()
     with (
         tempfile.TemporaryDirectory(prefix="replay-bench-") as name,
@@ -143,7 +144,7 @@ def measure(viewers: int, rate: int, phase_s: float, turns: int) -> dict[str, ob
         run.communicate()
         taken = end_of()
         if not all(taken.values()) or _lost(folder / "run"):
-            raise SystemExit(f"a sink lost something: {taken}, {_lost(folder / 'run')}")
+            raise SystemExit(f"a sink received nothing or lost seconds: {taken}, {_lost(folder / 'run')}")
         phases = _phases(folder / "run" / "latency.hlog", phase_s)
         found = {
             name: dict(zip(("p50", "p90", "p99"), phases[name].percentiles(PERCENTILES), strict=True))
@@ -157,7 +158,7 @@ def measure(viewers: int, rate: int, phase_s: float, turns: int) -> dict[str, ob
 
 
 def _phases(path: Path, phase_s: float) -> dict[str, Histogram]:
-    """Generator lag of all phases alone, and of all with viewers."""
+    """Return the generator lag of all phases without viewers ("alone") and of all with them ("viewers")."""
     found: dict[str, Histogram] = {}
     first_s = None
     for interval in hlog.scan(hlog.Log(path), lambda tag: tag == "lateness.all"):
@@ -171,7 +172,7 @@ def _phases(path: Path, phase_s: float) -> dict[str, Histogram]:
 
 
 def _sinks(folder: Path, scraped_port: int, collector_port: int) -> list[str]:
-    """The flags of every sink."""
+    """Return the flags of all sinks of figures."""
     sinks = (
         f"csv={folder / 'seconds.csv'}", f"jsonl={folder / 'seconds.jsonl'}",
         f"prometheus=127.0.0.1:{scraped_port},linger=0", f"otlp=http://127.0.0.1:{collector_port}",
@@ -180,7 +181,7 @@ def _sinks(folder: Path, scraped_port: int, collector_port: int) -> list[str]:
 
 
 def _lost(run: Path) -> list[str]:
-    """What the notes of a run say of sinks that failed or lost seconds."""
+    """Return the notes of a run about sinks that failed or lost seconds."""
     notes = json.loads((run / "run.json").read_text())["notes"]
     return [str(note) for note in notes if "SINK_" in str(note)]
 
@@ -192,7 +193,7 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def _sink() -> Iterator[int]:
-    """A sink in a process of its own; its port."""
+    """Run the target in a process of its own, and yield its port."""
     port = _free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "replay.staging.sink", "--port", str(port)], stdout=subprocess.DEVNULL
@@ -210,7 +211,7 @@ def _sink() -> Iterator[int]:
 
 
 def main() -> None:
-    """Measure and print; exit code 1 where p90 grows too much with viewers."""
+    """Measure and print; exit with 1 if p90 grows by CHANGE_MAX or more with viewers."""
     if sys.argv[1:2] == ["--view"]:
         link, viewers, begin_s, phase_s, turns = sys.argv[2:]
         view(link, int(viewers), float(begin_s), float(phase_s), int(turns))

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, made from the results: figures, and how to repeat them."""
+"""The text of docs/benchmarks.md, made from the results."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FIRST = ("replay", "wrk", "vegeta")
 
 
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Put `text` between the two marks of a page."""
+    """Replace the text between two marks of a page."""
     head, found, rest = page.read_text().partition(begin)
     assert found, f"{page} has no {begin!r}"
     page.write_text(head + begin + text + end + rest.partition(end)[2])
 
 
 def render(results: dict[str, Any]) -> str:
-    """The page."""
+    """Return the text of docs/benchmarks.md; a part without results is left out."""
     parts = [HEAD]
     for name, section in (
         ("capacity", _capacity), ("punctuality", _punctuality), ("recorded", _recorded), ("volume", _volume),
@@ -102,7 +102,7 @@ def _clients(results: list[dict[str, Any]]) -> str:
         " | p50 ms of wait.order | peak RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n"
         + rows
         + f"\nA connected client needs {each_kib:.1f} KiB of memory, without the kernel's memory for its socket. If there"
-        " are more clients than a process may open files, the connections that have been idle for longest are closed.\n"
+        " are more clients than files that a process may open, the connections that have been idle for longest are closed.\n"
     )
 
 
@@ -176,7 +176,7 @@ def _recorded(day: dict[str, Any] | None) -> str:
         " the recorded times, by the receiver's timestamps (`python -m benchmarks recorded`).\n\n"
     )
     if day is None:
-        return head + "The recording was not there.\n"
+        return head + "The recording is missing, so nothing was measured.\n"
     return (
         head + "| requests | planned | ok | arrived | verdict | p50 ms late | p90 ms late | p99 ms late |\n"
         "|---|---|---|---|---|---|---|---|\n"
@@ -216,7 +216,8 @@ def _workloads(results: list[dict[str, Any]]) -> str:
     )
     return (
         "## Generated and transformed traces\nRequests written to disk per CPU second of all threads of the process, with"
-        " compiled kernels (`python -m benchmarks workloads`). If more requests are read than written, those count.\n\n"
+        " compiled kernels (`python -m benchmarks workloads`). If more requests are read than written, the requests read are"
+        " counted.\n\n"
         "| | read | written | per CPU second | peak RSS MiB |\n|---|---|---|---|---|\n" + rows
     )
 
@@ -311,12 +312,12 @@ def _kafka(results: dict[str, Any]) -> str:
         for rate, of in results["punctuality"].items()
     )
     return (
-        "## Kafka\nThe target is a real Apache Kafka with one node on a separate core (`python -m benchmarks kafka`). It"
-        " needs Java and Maven, and for rdkafka_performance gcc and Debian's librdkafka-dev. Records have 100 bytes, acks is"
-        " 1, and batches have up to 1 MB. The other programs wait 5 ms for a batch to fill. replay has a tick of 1 ms (the"
-        " default, for punctuality), or of 5 ms where the table lists it. The figures are acknowledged records per CPU"
-        " second of the client, with all threads. replay keeps a schedule, renders each record from a trace and records its"
-        " histograms. The other programs send as fast as they can.\n\n"
+        "## Kafka\nThe target is a real Apache Kafka with one node on a separate core (`python -m benchmarks kafka`). The"
+        " benchmark needs Java and Maven, and for rdkafka_performance gcc and Debian's librdkafka-dev. Records have 100"
+        " bytes, acks is 1, and batches have up to 1 MB. The other programs wait 5 ms for a batch to fill. replay has a"
+        " tick of 1 ms (the default, for punctuality), or of 5 ms where the table lists it. The figures are acknowledged"
+        " records per CPU second of the client, with all threads. replay keeps a schedule, renders each record from a trace"
+        " and records its histograms. The other programs send as fast as they can.\n\n"
         "| | records per CPU second | relative to rdkafka_performance |\n|---|---|---|\n"
         + rows
         + f"\nThe kernels alone encode and seal {encoded}, on one core.\n\n"

@@ -1,6 +1,7 @@
-"""Whether `replay peak` finds a capacity that is known: of an M/D/k queue, imagined and real, twenty times each.
+"""Whether `replay peak` finds the known capacity of an M/D/k queue, simulated and real, in twenty searches each.
 
-The real searches take twenty minutes: `python -m benchmarks.peaks --seeds 1-4` makes some of them, and keeps the others.
+All real searches take twenty minutes. `python -m benchmarks.peaks --seeds 1-4` repeats some of them, and keeps the results
+of the others.
 """
 
 from __future__ import annotations
@@ -36,22 +37,25 @@ SERVERS = 16
 IMAGINED_WIDTH, IMAGINED_SERVICE_S, IMAGINED_SHARE, REQUESTS = 0.05, 0.020, 0.05, 400_000
 
 WIDTH, SERVICE_S, SHARE = 0.10, 0.002, 0.20
-"""A share of a fifth, since a machine that stops for some milliseconds makes a tail that is not the queue's."""
+"""The share is a fifth, because a machine that pauses for some milliseconds causes a tail that is not the queue's."""
 
 TRIAL_S = 3.5
 RANGE = 4.0
-"""Between the lowest and the highest load; the highest is drawn, from the capacity to twice of it."""
+"""The ratio of the highest and the lowest load. The highest is drawn between the capacity and twice the capacity."""
 
 THINNED = 4.0
-"""How many times the highest load the trace has: a Poisson trace stays one when it is thinned, not when it is scaled up."""
+"""The trace's rate relative to the highest load. A Poisson trace stays Poisson if it is thinned, but not if scaled up."""
 
 QUIET_SHARE = 0.1
-"""Of the capacity: a load at which nobody waits for a server, so that all above the service time is lateness."""
+"""A load, relative to the capacity, at which hardly any request waits, so that time beyond the service time is lateness."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """One search: the highest load that met the objective, the lowest that missed it, as shares of the known one."""
+    """One search: the highest load that met the objective and the lowest that missed it, relative to the known capacity.
+
+    `took_s` and `late_us` are 0 for simulated searches.
+    """
 
     seed: int
     verdict: str
@@ -64,7 +68,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Searches:
-    """Searches for one known capacity, requests a second."""
+    """Searches for one known capacity in requests per second."""
 
     name: str
     width: float
@@ -78,7 +82,7 @@ def _search(search: Search, trial: Callable[[float, str], Trial]) -> None:
 
 
 def imagined() -> Searches:
-    """A queue in time of its own, by the share of the requests that wait for longer than one service time."""
+    """Search the capacity of a queue in virtual time, by the share of requests that wait longer than one service time."""
     known = capacity(SERVERS, IMAGINED_SERVICE_S, 1, IMAGINED_SHARE)
     found = []
     for seed in range(1, SEARCHES + 1):
@@ -92,13 +96,13 @@ def imagined() -> Searches:
 
 
 def known_per_s() -> float:
-    """The load at which SHARE of the requests to the real queue wait for longer than one service time."""
+    """Return the load at which SHARE of the requests to the real queue wait longer than one service time."""
     return capacity(SERVERS, SERVICE_S, 1, SHARE)
 
 
 @contextlib.contextmanager
 def _queue() -> Iterator[str]:
-    """The queue on a core of its own, before all others on it where that is allowed; its URL."""
+    """Run the queue on a core of its own, with real-time priority if `chrt` is permitted, and yield its URL."""
     command = [sys.executable, "-m", "replay.staging.queue", "--servers", str(SERVERS)]
     command += ["--service", f"{1e3 * SERVICE_S:g}ms"]
     first = ["chrt", "--fifo", "1"] if os.geteuid() == 0 and shutil.which("chrt") else []
@@ -114,7 +118,7 @@ def _queue() -> Iterator[str]:
 
 
 def real(folder: Path, seed: int) -> Found:
-    """The queue as a service on loopback, from its lateness to its capacity."""
+    """Measure the lateness of the queue as a service on loopback, then search its capacity."""
     began, known = time.monotonic(), known_per_s()
     highest = known * np.random.default_rng(seed).uniform(1.0, 2.0)
     rate = Rate(THINNED * highest)
@@ -135,7 +139,7 @@ def real(folder: Path, seed: int) -> Found:
         trials = bench("trials", 2 * SERVICE_S + late_s)
         search = Search(trials.goals, 1 / (THINNED * RANGE), 1 / THINNED, WIDTH)
         _search(search, trials)
-    # Count the requests in the trace; the rate that they were drawn at differs by chance.
+    # Use the rate of the requests in the trace, which differs by chance from the rate at which they were drawn.
     rates = {trial.load: trial.rate_per_s / known for trial in search.trials}
     bounds = search.peak()
     return Found(
@@ -145,7 +149,7 @@ def real(folder: Path, seed: int) -> Found:
 
 
 def _real(seeds: Sequence[int], kept: Sequence[Found] = ()) -> Searches:
-    """Searches by these seeds, beside those that were made before."""
+    """Search with these seeds, and return the results together with the kept ones of other seeds."""
     found = {each.seed: each for each in kept}
     for seed in seeds:
         with tempfile.TemporaryDirectory(prefix="replay-peaks-") as name:
@@ -155,14 +159,16 @@ def _real(seeds: Sequence[int], kept: Sequence[Found] = ()) -> Searches:
 
 
 def measure(_: Path) -> list[Searches]:
-    """All of them."""
+    """Make all simulated and all real searches."""
     return [imagined(), _real(range(1, SEARCHES + 1))]
 
 
 def main() -> None:
-    """Some of the real searches (all of them: `python -m benchmarks peaks`)."""
+    """Repeat some of the real searches, and write the results into docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", required=True, metavar="FIRST-LAST")
+    parser.add_argument(
+        "--seeds", required=True, metavar="FIRST-LAST", help="seeds of the searches to repeat"
+    )
     first, _, last = parser.parse_args().seeds.partition("-")
     before = {each["name"]: each for each in results.load()["peaks"]["results"] if "found" in each}
     kept = [Found(**each) for each in before.get("real", {"found": []})["found"]]

@@ -1,4 +1,4 @@
-"""The programs that benchmarks start: peers, servers, and replay itself, each pinned to a core of its own."""
+"""The programs that benchmarks start: other generators, servers, and replay itself, usually each pinned to a core."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ssl_certificate {cert};
 
 @dataclass(frozen=True)
 class Identity:
-    """A server's certificate and key, PEM files."""
+    """The PEM files of a server's certificate and key."""
 
     cert: Path
     key: Path
@@ -55,21 +55,21 @@ class Identity:
 
 @dataclass(frozen=True)
 class Finished:
-    """A program that ended: what it printed, and the CPU seconds it took."""
+    """The standard output and the CPU seconds of a program that has ended."""
 
     out: str
     cpu_s: float
 
 
 def pinned(core: int | None, command: list[str]) -> list[str]:
-    """The command on one core; on any where that is None."""
+    """Return the command pinned to a core, or unchanged if `core` is None."""
     return command if core is None else ["taskset", "-c", str(core), *command]
 
 
 def finish(
     command: list[str], *, core: int = GENERATOR_CORE, timeout_s: float = 600, **more: object
 ) -> Finished:
-    """Run a program to its end. RuntimeError, with what it said, where it failed."""
+    """Run a program for at most `timeout_s`; raise RuntimeError with the end of its output if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(  # type: ignore[call-overload]
         pinned(core, command), capture_output=True, text=True, timeout=timeout_s, check=False, **more
@@ -77,14 +77,14 @@ def finish(
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         raise RuntimeError(
-            f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}{done.stdout[-500:]}"
+            f"{' '.join(command)} ended with exit code {done.returncode}: {done.stderr[-2000:]}{done.stdout[-500:]}"
         )
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Finished(done.stdout, cpu_s)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port of loopback on which nothing listens."""
     import socket
 
     with socket.socket() as probe:
@@ -94,7 +94,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: list[str], core: int | None) -> Iterator[subprocess.Popen[str]]:
-    """A program for as long as the context lasts."""
+    """Run a program until the end of the context."""
     process = subprocess.Popen(
         pinned(core, command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -109,7 +109,7 @@ def running(command: list[str], core: int | None) -> Iterator[subprocess.Popen[s
 def nginx(
     identity: Identity | None = None, *, keeps_alive: bool = True, template: str = NGINX
 ) -> Iterator[int]:
-    """nginx with one worker that answers from memory, by TLS 1.3 with `identity`; its port."""
+    """Run nginx with one worker that answers from memory, and yield its port; it uses TLS 1.3 if it has an `identity`."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "nginx.conf"
@@ -136,7 +136,7 @@ def sink(
     identity: Identity | None = None,
     connections: int = CONNECTIONS_DEFAULT,
 ) -> Iterator[tuple[int, SinkMemory]]:
-    """The sink in a process of its own, and the memory that its stamps are in."""
+    """Run the sink in a process of its own; yield its port, and the memory with its stamps."""
     with sink_process(capacity, spin=spin, identity=identity, connections=connections, core=SERVER_CORE) as (
         port,
         memory,
@@ -154,7 +154,7 @@ def sink_process(
     core: int | None,
     connections: int = CONNECTIONS_DEFAULT,
 ) -> Iterator[tuple[int, SinkMemory, subprocess.Popen[str]]]:
-    """As `sink`, on one core or any, and its process."""
+    """Run the sink as `sink` does, on a core of choice (None: any), and yield its process as well."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         stamps = Path(folder) / "stamps"
         port = free_port()
@@ -178,7 +178,7 @@ def _await_port(port: int) -> None:
 
 
 def replay(folder: Path, arguments: list[str]) -> dict:
-    """`replay run` in a new folder; its run.json. An INVALID run is a result as well."""
+    """Run `replay run`, and return its run.json, also of an INVALID run; raise RuntimeError if there is none."""
     run = folder / f"run-{time.monotonic_ns()}"
     command = [sys.executable, "-m", "replay.cli", "run", *arguments, "-o", str(run), "--plain"]
     with tempfile.TemporaryFile("w+") as said:
@@ -187,19 +187,19 @@ def replay(folder: Path, arguments: list[str]) -> dict:
         )
         if not (run / "run.json").exists():
             said.seek(0)
-            raise RuntimeError(f"replay ended with {done.returncode}: {said.read()[-2000:]}")
+            raise RuntimeError(f"replay left no run.json, exit code {done.returncode}: {said.read()[-2000:]}")
     document: dict = json.loads((run / "run.json").read_text())
     shutil.rmtree(run)
     return document
 
 
 def peak_rss_mib(document: dict) -> float:
-    """The most memory that a run had, as it says itself."""
+    """Return the peak memory of a run's process, by its run.json."""
     return float(document["generator"]["peak_rss_bytes"] / 2**20)
 
 
 def vegeta() -> str | None:
-    """The vegeta program: on the path, or built into the user's cache by Go; None where neither can be."""
+    """Return the path of vegeta, which Go builds into the user's cache if it is not installed; None if that fails."""
     if found := shutil.which("vegeta"):
         return found
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "replay" / "bench"
@@ -215,7 +215,7 @@ def vegeta() -> str | None:
 
 
 def machine() -> str:
-    """The machine in one line."""
+    """Return the machine's CPU, Linux and Python in one line."""
     model = next(
         (
             line.partition(":")[2].strip()

@@ -1,11 +1,11 @@
 """The recording proxy beside nginx and mitmproxy, and the mirror receiver beside the plain sink.
 
-`python -m benchmarks.proxy` prints added p50 (one connection, one request at a time, less the same without a proxy),
-and requests per CPU second of the proxy with all its processes (16 connections). Of the mirror receiver only those count
-that it recorded, and it is given the time to write the last of them. Its requests have the same body of 1 kB, bodies
-that all differ, or bodies and headers with secrets that all differ. `--mitmdump PATH` names mitmproxy's command; it is
-left out without it. Needs wrk and nginx. With `--kills N` the proxy and the receiver are killed N times
-each at random instants (`--seed`), and their traces checked.
+`python -m benchmarks.proxy` prints the p50 that a proxy adds to a request (one connection, compared with no proxy), and
+requests per CPU second of all processes of the proxy (16 connections). For the mirror receiver only recorded requests are
+counted, including those that it writes after the load has ended. Its requests have one body of 1 kB, bodies that all
+differ, or bodies and headers with secrets that all differ. `--mitmdump PATH` is the command of mitmproxy, which is left out
+if it is not installed. The benchmark needs wrk and nginx. With `--kills N` it kills the proxy and the receiver N times each
+at random moments (`--seed`), and checks their traces.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ TO_SERVICE = 'proxy_pass http://service; proxy_http_version 1.1; proxy_set_heade
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port of loopback on which nothing listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
@@ -76,7 +76,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: list[str], port: int) -> Iterator[int]:
-    """A process that listens on a port; yields its pid."""
+    """Start a process, wait for up to 60 s until it listens on a port, and yield its pid; exit if it ends before."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         ends_at = time.monotonic() + 60
@@ -84,7 +84,7 @@ def running(command: list[str], port: int) -> Iterator[int]:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             if process.poll() is not None:
-                raise SystemExit(f"{command[0]} ended with {process.returncode}")
+                raise SystemExit(f"{command[0]} ended with exit code {process.returncode}")
             time.sleep(0.05)
         yield process.pid
     finally:
@@ -94,7 +94,7 @@ def running(command: list[str], port: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def nginx(folder: Path, rules: str, service: int = 1) -> Iterator[tuple[int, int]]:
-    """nginx with one location; its port and pid."""
+    """Run nginx with one location, and yield its port and pid."""
     port = free_port()
     place = folder / f"nginx-{port}"
     place.mkdir()
@@ -104,10 +104,10 @@ def nginx(folder: Path, rules: str, service: int = 1) -> Iterator[tuple[int, int
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all that it started."""
+    """Return a process and all its descendants."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
-        # A thread that holds no lock may end at any time.
+        # A thread may end before its file is read.
         with contextlib.suppress(OSError):
             for child in (task / "children").read_text().split():
                 found += descendants(int(child))
@@ -115,7 +115,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a process and all that it started."""
+    """Return the CPU seconds of a process and all its descendants."""
     used = 0
     for each in descendants(pid):
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
@@ -124,7 +124,7 @@ def cpu_s(pid: int) -> float:
 
 
 def load(folder: Path, port: int, connections: int, lua: str = LUA) -> tuple[int, float]:
-    """Requests of 1 kB that wrk made, and their p50 in us."""
+    """Send requests by wrk for SECONDS; return their number, and p50 of their latency in us."""
     script = folder / "post.lua"
     script.write_text(lua)
     done = subprocess.run(
@@ -139,7 +139,7 @@ def load(folder: Path, port: int, connections: int, lua: str = LUA) -> tuple[int
 
 
 def figures(folder: Path, port: int, pid: int) -> tuple[float, float]:
-    """Requests per CPU second, and p50 in us at one connection."""
+    """Return requests per CPU second with 16 connections, and p50 in us with one."""
     _, p50_us = load(folder, port, 1)
     before_s = cpu_s(pid)
     requests, _ = load(folder, port, 16)
@@ -148,7 +148,7 @@ def figures(folder: Path, port: int, pid: int) -> tuple[float, float]:
 
 
 def mirror_figures(folder: Path, lua: str) -> tuple[float, float, float]:
-    """Recorded requests per CPU second, p50 in us at one connection, and the share of requests that was recorded."""
+    """Return recorded requests per CPU second, p50 in us with one connection, and the recorded share of the requests."""
     from replay.trace.journal import read_notes
 
     port = free_port()
@@ -161,14 +161,17 @@ def mirror_figures(folder: Path, lua: str) -> tuple[float, float, float]:
         _wait_for(lambda: _settled(journal, before + requests))
         recorded = read_notes(journal).records - before
         found = recorded / (cpu_s(pid) - before_s), p50_us, recorded / requests
-        # A trace is not needed, and making it takes longer than the rest.
+        # The recorder is killed, because making the trace would take long, and nothing needs it.
         for each in descendants(pid):
             os.kill(each, signal.SIGKILL)
         return found
 
 
 def _settled(journal: Path, requests: int) -> bool:
-    """Whether each request is recorded, or counted as lost. wrk does not count those that it broke off at its end."""
+    """Return whether at least `requests` requests are recorded or counted as lost.
+
+    There may be more, because wrk does not count the requests that it aborts at its end.
+    """
     from replay.trace.journal import read_notes
 
     notes = read_notes(journal)
@@ -184,7 +187,7 @@ def _wait_for(happened: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def record(folder: Path, port: int, *options: str) -> Iterator[int]:
-    """`replay record http`, to a trace of its own."""
+    """Run `replay record http` with a journal of its own, and yield its pid."""
     out = folder / f"{port}.trace"
     command = [
         sys.executable,
@@ -204,7 +207,7 @@ def record(folder: Path, port: int, *options: str) -> Iterator[int]:
 
 
 def one_round(folder: Path, mitmdump: str) -> dict[str, tuple[float, ...]]:
-    """Each program once."""
+    """Measure each proxy once; return requests per CPU second and the added p50 in us."""
     found: dict[str, tuple[float, ...]] = {}
     with nginx(folder, "return 200 ok;") as (service, _):
         _, direct_us = load(folder, service, 1)
@@ -231,7 +234,7 @@ def one_round(folder: Path, mitmdump: str) -> dict[str, tuple[float, ...]]:
 
 
 def mirror_round(folder: Path) -> dict[str, tuple[float, ...]]:
-    """The mirror receiver with each kind of bodies, and the sink."""
+    """Measure the mirror receiver with each kind of bodies, and the sink."""
     found: dict[str, tuple[float, ...]] = {}
     for name, lua in MIRRORED.items():
         found[name] = mirror_figures(folder, lua)
@@ -242,7 +245,7 @@ def mirror_round(folder: Path) -> dict[str, tuple[float, ...]]:
 
 
 def compare(mitmdump: str, *, only_mirror: bool) -> None:
-    """Measure and print. The share is each round's rate over that of the sink in the same round."""
+    """Measure and print medians; the share is the rate relative to that of the sink in the same round."""
     rounds: dict[str, list[tuple[float, ...]]] = {}
     shares: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
@@ -274,14 +277,17 @@ def _client(port: int, done: list[float]) -> None:
 
 
 def one_kill(folder: Path, options: list[str], after_s: float) -> str:
-    """Kill a recording `after_s` after its first response; a complaint, or nothing."""
+    """Kill a recording `after_s` after its first response; return what is missing, or "" if nothing is.
+
+    Requests that were answered more than a second before the kill must be in the trace of the journal.
+    """
     from replay.trace.importing import import_files
 
     port, done = free_port(), list[float]()
     with record(folder, port, *options) as pid:
         client = threading.Thread(target=_client, args=(port, done))
         client.start()
-        # On a busy machine the first response may take longer than the rest.
+        # On a busy machine the first response may take longer than `after_s`.
         _wait_for(lambda: bool(done))
         time.sleep(after_s)
         for each in descendants(pid):
@@ -297,7 +303,7 @@ def one_kill(folder: Path, options: list[str], after_s: float) -> str:
 
 
 def kills(count: int, seed: int) -> int:
-    """Kill each recorder so many times; how many left too little."""
+    """Kill each recorder `count` times, and return after how many kills requests were missing."""
     draw, complaints = random.Random(seed), 0
     with tempfile.TemporaryDirectory() as name, nginx(Path(name), "return 200 ok;") as (service, _):
         for kind, options in (
@@ -314,10 +320,10 @@ def kills(count: int, seed: int) -> int:
 
 
 def main() -> int:
-    """Compare, or kill."""
+    """Compare, or kill; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mitmdump", default=shutil.which("mitmdump") or "")
-    parser.add_argument("--mirror", action="store_true", help="only the mirror receiver and the sink")
+    parser.add_argument("--mirror", action="store_true", help="measure only the mirror receiver and the sink")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()

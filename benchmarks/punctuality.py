@@ -1,4 +1,4 @@
-"""Punctuality by the receiver's stamps: how late each request arrives at the sink, at a constant rate."""
+"""Punctuality by the sink's stamps: how late each request arrives at a constant rate."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RATES = (1_000, 5_000, 20_000, 50_000)
 ROUNDS = 3
 SECONDS = 4
 VEGETA_CONNECTIONS = 64
-"""Without a bound it opens thousands when it falls behind, and the sink refuses them: it does best with few."""
+"""Without a limit vegeta opens thousands when it falls behind, and the sink refuses them. It is most punctual with few."""
 
 
 @dataclass(frozen=True)
 class Late:
-    """Quantiles of arrival - due, in ms; the share of the asked rate that was held; generator cores used."""
+    """Quantiles in ms of arrival minus due time, the share of the requested rate that was held, and the cores used."""
 
     p50_ms: float
     p90_ms: float
@@ -32,7 +32,7 @@ class Late:
 
 
 def _late(arrivals_ns: np.ndarray, dues_ns: np.ndarray, cpu_s: float) -> Late:
-    """The k-th arrival against the k-th due time."""
+    """Compare the k-th arrival with the k-th due time."""
     n = min(arrivals_ns.size, dues_ns.size)
     late_ms = (np.sort(arrivals_ns)[:n] - dues_ns[:n]) / 1e6
     p50, p90, p99 = np.percentile(late_ms, [50, 90, 99])
@@ -56,7 +56,7 @@ def replay(
     identity: peers.Identity | None = None,
     trusted: Path | None = None,
 ) -> Late:
-    """replay at a constant rate, by TLS where the sink has an `identity`."""
+    """Measure replay at a constant rate, over TLS if `identity` is given."""
     with peers.sink(identity=identity) as (port, memory):
         arguments = [
             str(trace),
@@ -75,7 +75,7 @@ def replay(
 
 
 def control(rate: int) -> Late:
-    """The machine's floor at a constant rate."""
+    """Measure the loop of `benchmarks.control` at a constant rate: the least lateness that the machine allows."""
     with peers.sink() as (port, memory):
         done = peers.finish([sys.executable, "-m", "benchmarks.control", str(port), str(rate), str(SECONDS)])
         stamps = memory.stamps()
@@ -84,7 +84,7 @@ def control(rate: int) -> Late:
 
 
 def _vegeta(program: str, folder: Path, rate: int) -> Late:
-    """vegeta does not say when it started: its dues are aligned to its most punctual request."""
+    """Measure vegeta; its due times are aligned to its most punctual request, because it does not report its start."""
     target = folder / "target"
     with peers.sink() as (port, memory):
         target.write_text(f"GET http://127.0.0.1:{port}/\n")
@@ -106,7 +106,7 @@ def _median(rounds: list[Late]) -> Late:
 
 
 def in_turns(programs: Mapping[str, Callable[[], Late]]) -> dict[str, Late]:
-    """Medians over interleaved rounds, by program."""
+    """Run programs in turns, and return the medians by program."""
     rounds: dict[str, list[Late]] = {}
     for _ in range(ROUNDS):
         for name, run in programs.items():
@@ -115,7 +115,7 @@ def in_turns(programs: Mapping[str, Callable[[], Late]]) -> dict[str, Late]:
 
 
 def measure(folder: Path, trace: Path) -> dict[int, dict[str, Late]]:
-    """By rate and program, medians over interleaved rounds."""
+    """Return medians over interleaved rounds by rate and program; vegeta is left out if it is missing."""
     vegeta = peers.vegeta()
     results = {}
     for rate in RATES:

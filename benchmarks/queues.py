@@ -1,19 +1,19 @@
-"""Is the twin's queue a queue? Its code on a virtual clock against exact formulas, and in real time within its error.
+"""Whether the twin's queue obeys the formulas of queues, on a virtual clock and in real time.
 
     python -m benchmarks.queues               # M/M/k and M/D/k: 10 seeds of 1,000,000 customers for each cell
-    python -m benchmarks.queues --real        # M/M/4 at utilisation .6 in real time, for 120 s
+    python -m benchmarks.queues --real        # M/M/4 at utilization 0.6 in real time, for 120 s
 
-A cell on the virtual clock agrees where utilisation, mean wait and p99 of the wait are within 2% of the formula; the
-standard error over the seeds is printed beside each, and a cell in which three of them exceed the 2% decides nothing.
+A cell on the virtual clock agrees if utilization, mean wait and p99 of the wait are within 2% of the formula. The standard
+error over the seeds is printed beside each. A figure decides nothing if three standard errors exceed 2%.
 
-The cell in real time is a service of a twin with exponential times, and Poisson arrivals. Its timers end late. The mean
-lateness of the times themselves is measured, and lengthens each service. So the mean wait lies between that of the
-formula for the service time asked for, and that for the lengthened one plus one lateness, for a worker that is given
-back later than its time is over. Beyond that it may be off by its 99% batch-means interval. On a machine that keeps the
-process waiting, lateness comes in bursts, and no such bounds hold: where timers are late by more than 5% of a service in
-the mean, the cell decides nothing. `chrt -r 1` before the command keeps other programs away.
+The cell in real time is a service of a twin with exponential times and Poisson arrivals. Its timers end late. Their mean
+lateness is measured, and lengthens each service. So the mean wait must lie between that of the formula for the requested
+service time, and that for the lengthened one plus one lateness, because a worker is also released late. It may exceed
+these bounds by its 99% batch-means interval. If the mean lateness is more than 5% of a service, the cell decides nothing:
+on a machine that delays the process, lateness occurs in bursts, and the bounds do not hold. `chrt -r 1` before the command
+gives it priority over other programs.
 
-Exit code 1 where a cell disagrees or decides nothing.
+The exit code is 1 if a cell disagrees or decides nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ T_99 = 2.861
 
 
 class Figure(NamedTuple):
-    """A figure relative to its formula, with its standard error over the seeds."""
+    """The ratio of a figure to its formula, with its standard error over the seeds."""
 
     name: str
     ratio: float
@@ -55,12 +55,12 @@ class Figure(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether it is within the limit, and decides."""
+        """Whether the ratio is within the limit, and its error small enough to decide."""
         return abs(self.ratio - 1) <= WITHIN and 3 * self.error <= WITHIN
 
 
 def cell(kind: str, workers: int, utilization: float, seeds: int, customers: int) -> list[Figure]:
-    """The figures of one cell."""
+    """Return the figures of one cell; `kind` is "M" (exponential service) or "D" (fixed service)."""
     truth = mm_k(workers, utilization) if kind == "M" else md_k(workers, utilization)
     runs = [run(kind, workers, utilization, seed, customers) for seed in range(1, seeds + 1)]
     figures = []
@@ -71,7 +71,7 @@ def cell(kind: str, workers: int, utilization: float, seeds: int, customers: int
 
 
 def run(kind: str, workers: int, utilization: float, seed: int, customers: int) -> Truth:
-    """What customers experienced, in units of the service time."""
+    """Simulate one seed; return the utilization, and the waits in units of the service time."""
     times = exponential_ns(SERVICE_NS, 1_000_000 + seed) if kind == "M" else repeat(SERVICE_NS)
     service_ns = partial(next, times)
     gap_ns = SERVICE_NS / (workers * utilization)
@@ -80,20 +80,23 @@ def run(kind: str, workers: int, utilization: float, seed: int, customers: int) 
 
 
 def on_the_virtual_clock(kinds: str, seeds: int, customers: int) -> bool:
-    """Print all cells; whether each agrees."""
+    """Print the cells of these kinds, and return whether all agree."""
     print(f"{seeds} seeds of {customers:,} customers each; ratio to the formula (standard error)")
     agree = True
     for kind, workers, utilization in (each for each in CELLS if each[0] in kinds):
         figures = cell(kind, workers, utilization, seeds, customers)
         agree = agree and all(figure.agrees for figure in figures)
         words = "  ".join(f"{f.name} {f.ratio:.4f} ({f.error:.4f})" for f in figures)
-        verdict = "agrees" if all(figure.agrees for figure in figures) else "DISAGREES"
+        differs = any(abs(f.ratio - 1) > WITHIN >= 3 * f.error for f in figures)
+        verdict = (
+            "DISAGREES" if differs else "agrees" if all(f.agrees for f in figures) else "decides nothing"
+        )
         print(f"M/{kind}/{workers} at {utilization}: {words}  {verdict}", flush=True)
     return agree
 
 
 async def _arrivals(length_s: float, waits_ns: list[int], late_ns: list[int]) -> None:
-    """Poisson arrivals at one service, each at its own due time."""
+    """Send Poisson arrivals to one service, each at its due time, and record waits and the lateness of timers."""
     service = {
         "workers": REAL_WORKERS,
         "queue": 100_000,
@@ -123,7 +126,7 @@ async def _arrivals(length_s: float, waits_ns: list[int], late_ns: list[int]) ->
 
 
 def in_real_time(length_s: float) -> bool:
-    """Print the cell in real time; whether it agrees."""
+    """Print the cell in real time, and return whether it agrees; False also if it decides nothing."""
     waits_ns: list[int] = []
     late_ns: list[int] = []
     trio.run(_arrivals, length_s, waits_ns, late_ns)
@@ -141,22 +144,24 @@ def in_real_time(length_s: float) -> bool:
     print(
         f"M/M/{REAL_WORKERS} at {REAL_UTILIZATION} in real time, {len(waits_ns):,} customers in {length_s:g} s:"
         f" mean wait {mean_ms:.3f} ms, 99% batch-means interval +-{half_ms:.3f} ms;"
-        f" formula {low_ms:.3f} ms, with timers that end {late_ms:.3f} ms late in the mean up to {high_ms:.3f} ms:"
+        f" formula {low_ms:.3f} ms, or up to {high_ms:.3f} ms with timers that are {late_ms:.3f} ms late on average:"
         f" {verdict}"
     )
     return decides and agrees
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure and print; exit with 1 unless all measured cells agree."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--customers", type=int, default=1_000_000, help="for each seed")
+    parser.add_argument("--customers", type=int, default=1_000_000, help="customers per seed")
     parser.add_argument("--kinds", default="MD", help="M: exponential service, D: fixed service")
-    parser.add_argument("--real", action="store_true", help="the cell in real time alone")
-    parser.add_argument("--length", type=float, default=120.0, metavar="S", help="of the cell in real time")
+    parser.add_argument("--real", action="store_true", help="measure only the cell in real time")
+    parser.add_argument(
+        "--length", type=float, default=120.0, metavar="S", help="length of the cell in real time"
+    )
     given = parser.parse_args()
     if given.real:
         agrees = in_real_time(given.length)

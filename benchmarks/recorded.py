@@ -1,4 +1,4 @@
-"""A recorded day of a real web server, 600 times as fast: every request at its moment, by the receiver's stamps."""
+"""A recorded day of a real web server, replayed 600 times as fast: the lateness of its requests by the sink's stamps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPEED = 600
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the day held, what became of it, and how late it arrived against the recorded times."""
+    """The requests of the day, their outcomes, and their lateness against the recorded times."""
 
     rows: int
     planned: int
@@ -31,7 +31,7 @@ class Recorded:
 
 
 def measure(folder: Path) -> Recorded | None:
-    """The whole day; None where the recording is not there."""
+    """Replay the whole day; return None if the recording is missing."""
     if not RECORDING.exists():
         return None
     trace = import_files([RECORDING], folder / "day.trace")

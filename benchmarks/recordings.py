@@ -1,7 +1,7 @@
-"""Recordings to import, made up but of the shape of real ones: popular and rare paths, many agents and clients.
+"""Generated recordings that resemble real ones: popular and rare paths, many user agents and clients.
 
-All formats hold the same requests. A recording longer than a block is that block again an hour later, with other rare
-paths: so that what grows with a recording (its time, its distinct paths) grows here too.
+All formats contain the same requests. A recording of several blocks repeats one block with other rare paths, and in common
+and combined logs each time an hour later, so that it grows as a real recording does.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _MARK = "k000"
 
 @dataclass(frozen=True)
 class Request:
-    """One line's worth, its parts as texts."""
+    """The parts of one recorded request."""
 
     at_s: float
     client: str
@@ -88,7 +88,7 @@ def _popular(random: np.random.Generator) -> list[str]:
 
 
 def requests(rows: int = BLOCK_ROWS, seed: int = 1) -> Iterator[Request]:
-    """One block: an hour of requests, in time order."""
+    """Yield the requests of one block, an hour in time order."""
     random = np.random.default_rng(seed)
     agents, popular = _agents(random), _popular(random)
     clients = [f"{a}.{b}.{c}.{d}" for a, b, c, d in random.integers(1, 255, size=(CLIENTS, 4)).tolist()]
@@ -119,17 +119,17 @@ def _iso_stamp(at_s: float) -> str:
 
 
 def common(r: Request) -> str:
-    """NCSA common."""
+    """Return a line in the common log format."""
     return f'{r.client} - - [{_log_stamp(r.at_s)}] "{r.method} {r.target} HTTP/1.1" {r.status} {r.size}\n'
 
 
 def combined(r: Request) -> str:
-    """Common with referer and user agent."""
+    """Return a line in the combined log format: the common one with referer and user agent."""
     return common(r)[:-1] + f' "{r.referer}" "{r.agent}"\n'
 
 
 def nginx_json(r: Request) -> str:
-    """nginx with escape=json and names of its variables."""
+    """Return a line of JSON by nginx with escape=json, whose keys are the names of nginx's variables."""
     return json.dumps({
         "time_iso8601": _iso_stamp(r.at_s), "remote_addr": r.client, "request_method": r.method,
         "request_uri": r.target, "status": str(r.status), "body_bytes_sent": str(r.size),
@@ -138,7 +138,7 @@ def nginx_json(r: Request) -> str:
 
 
 def caddy(r: Request) -> str:
-    """Caddy's own JSON; like Go's maps, its headers are in no order."""
+    """Return a line of Caddy's JSON, whose headers have no fixed order because they are a map of Go."""
     headers = [("User-Agent", [r.agent]), ("Accept-Encoding", ["gzip, br"]), ("Referer", [r.referer])]
     at = r.size % 3
     return json.dumps({
@@ -153,12 +153,12 @@ def caddy(r: Request) -> str:
 
 
 def csv(r: Request) -> str:
-    """A table with a header."""
+    """Return a line of a CSV file with the columns of CSV_HEADER."""
     return f"{_iso_stamp(r.at_s)},{r.method},{r.target},{r.client},{r.status},{r.took_s * 1000:.3f}\n"
 
 
 def gor(r: Request) -> str:
-    """A request with headers (and a body where it is a POST), and its response."""
+    """Return a request and its response as GoReplay records them; a POST has a body."""
     number = f"{int(r.at_s * 1e6):024x}"
     at_ns = 1_696_896_000_000_000_000 + int(r.at_s * 1e9)
     body = (
@@ -183,12 +183,15 @@ CSV_HEADER = "time,method,path,client,status,ms\n"
 
 
 def block(name: str, rows: int = BLOCK_ROWS) -> bytes:
-    """One block in a format of WRITERS."""
+    """Return one block in a format of WRITERS, without a header."""
     return "".join(map(WRITERS[name], requests(rows))).encode()
 
 
 def write(path: Path, name: str, blocks: int = 1, rows: int = BLOCK_ROWS) -> Path:
-    """A recording of so many blocks of `rows`, each an hour after the one before."""
+    """Write a recording of `blocks` blocks of `rows` rows, and return its path.
+
+    Each block is an hour later than the one before, but only in common and combined logs.
+    """
     first = block(name, rows)
     with path.open("wb") as file:
         if name == "csv":

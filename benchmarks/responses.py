@@ -1,11 +1,11 @@
-"""Are differences of responses found by name, and nothing else? Planted faults, A/A splits of a pool, and Diffy's rule.
+"""Whether the fields that differ between responses are named, and only these: planted faults, A/A splits, Diffy's rule.
 
     python -m benchmarks.responses --seed 7 [--requests 20000] [--faults 100] [--pool 40] [--splits 200]
 
-The service is `tests/support/response_data.py`: ids, dates, a shuffled set, measured floats, a token and a cache age in
-every response. Each fault is planted into 4 runs and compared with 4 runs of base. Beside it stands Diffy's rule, written
-from its description: one primary, one secondary (both base) and one candidate; a field is named where its raw differences
-exceed the noise by 20%, and by 0.03% of the requests.
+The service is `tests/support/response_data.py`. Its responses contain ids, dates, a shuffled set, measured floats, a token
+and a cache age. Each fault is planted into 4 runs, which are compared with 4 runs of base. Diffy's rule is applied to the
+same runs, written from its description: a primary, a secondary (both base) and a candidate. It names a field if raw
+differences and noise differ by more than 20% of their sum, and by more than 0.03% of the requests.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ RELATIVE, ABSOLUTE = 20.0, 0.03
 
 
 class Planted(NamedTuple):
-    """A fault: what it does to which field, in which share of the route's responses."""
+    """A fault: the field, the way in which it is changed, and the share of the route's responses."""
 
     route: int
     path: str
@@ -75,7 +75,7 @@ class Planted(NamedTuple):
 
 
 def catalogue(seed: int, count: int) -> list[Planted]:
-    """`count` faults, drawn from all that make sense."""
+    """Draw at most `count` faults from all that make sense."""
     rng = random.Random(seed)
     made = []
     for route, path in PATHS:
@@ -99,7 +99,7 @@ def catalogue(seed: int, count: int) -> list[Planted]:
 
 
 def fault_of(planted: Planted) -> Fault:
-    """The function that plants it."""
+    """Return a function that plants the fault into a reply."""
 
     def plant(reply: Reply, chance: random.Random) -> None:
         if reply.route != planted.route or reply.document is None:
@@ -150,12 +150,12 @@ def _change(holder: Any, key: str, way: str) -> None:
 
 
 def side(label: str, paths: Sequence[Path]) -> RunsOfSide:
-    """Runs from their folders."""
+    """Return a side of the comparison from the folders of its runs."""
     return RunsOfSide(label, tuple(KeptRun(path, load_run(path).document) for path in paths))
 
 
 def is_about(route: str, field: str, planted: Planted) -> bool:
-    """Whether a named field is the one of the fault, holds it, or is a part of it."""
+    """Return whether a field is the one of the fault, contains it, or is a part of it."""
     path = planted.path + ("_new" if planted.way == "added" else "")
     return route == ROUTES[planted.route] and (
         field == path or field.startswith(f"{path}/") or path.startswith(f"{field}/")
@@ -163,14 +163,20 @@ def is_about(route: str, field: str, planted: Planted) -> bool:
 
 
 class Score:
-    """Found, missed above the stated rate, and named without reason."""
+    """Counts of faults by result.
+
+    `false` counts faults for which an unrelated field was named, `below` those missed at a rate that may be missed.
+    """
 
     def __init__(self) -> None:
         self.found, self.false, self.below = 0, 0, 0
         self.missed: list[Planted] = []
 
     def add(self, planted: Planted, named: Sequence[tuple[str, str]], smallest: float | None) -> None:
-        """One fault, and what was named."""
+        """Count one fault by the fields that were named.
+
+        `smallest` is the smallest rate that should be found; if it is None, a miss is not recorded.
+        """
         about = [one for one in named if is_about(*one, planted)]
         self.found += bool(about)
         self.false += len(about) < len(named)
@@ -182,7 +188,7 @@ class Score:
 
 
 def ours(found: Differences, planted: Planted) -> tuple[list[tuple[str, str]], float]:
-    """What is named, and the smallest rate that is stated for the field of the fault."""
+    """Return the fields that replay names, and the smallest rate that it states for the field of the fault."""
     stated = [
         1.0 if one.smallest is None else one.smallest
         for one in found.fields
@@ -192,7 +198,7 @@ def ours(found: Differences, planted: Planted) -> tuple[list[tuple[str, str]], f
 
 
 def faults(args: argparse.Namespace, area: Path) -> None:
-    """The table of planted faults."""
+    """Plant faults, and print how many replay and Diffy's rule find."""
     base = [
         make_run(area / f"base-{n}", seed=args.seed + n, label=2 * n, requests=args.requests)
         for n in range(4)
@@ -220,12 +226,16 @@ def faults(args: argparse.Namespace, area: Path) -> None:
     print(f"replay    {mine.found:5}  {mine.false:5}   {took / len(planted_all):.1f} s each")
     print(f"Diffy     {theirs.found:5}  {theirs.false:5}")
     print(
-        f"replay: {len(mine.missed)} missed above the stated smallest rate: {mine.missed}; {mine.below} below it"
+        f"replay missed {mine.below} faults below the smallest rate that it states, and {len(mine.missed)} above it:"
+        f" {mine.missed}"
     )
 
 
 def splits(args: argparse.Namespace, area: Path) -> None:
-    """A/A: random 4 v 4 splits of a pool of runs of one build."""
+    """Split a pool of runs of one build into random sides of 4, and print how often a field is named.
+
+    Diffy's rule is applied to a tenth of the splits.
+    """
     pool = [
         make_run(area / f"pool-{n}", seed=args.seed + 50_000 + n, label=n, requests=args.requests)
         for n in range(args.pool)
@@ -247,16 +257,13 @@ def splits(args: argparse.Namespace, area: Path) -> None:
         if at < args.splits // 10:
             diffy_named += bool(diffy(*(pool[n] for n in chosen[:3])))
     print(
-        f"A/A: {named} of {args.splits} splits of {args.pool} runs name a field ({len(rates)} aspects of fields)"
+        f"A/A: {named} of {args.splits} splits of {args.pool} runs name a field ({len(rates)} aspects are tested)"
     )
-    print(f"Diffy: {diffy_named} of {args.splits // 10}")
-
-
-# This is the rule that Diffy applies.
+    print(f"Diffy: {diffy_named} of {args.splits // 10} splits name a field")
 
 
 def diffy(primary: Path, secondary: Path, candidate: Path) -> list[tuple[str, str]]:
-    """The fields that Diffy would name."""
+    """Return the fields that Diffy's rule names."""
     bodies = [_bodies(path) for path in (primary, secondary, candidate)]
     raw, noise, total = Counter(), Counter(), Counter()  # type: ignore[var-annotated]
     for number, (route, status, body) in bodies[0].items():
@@ -287,7 +294,10 @@ def _bodies(path: Path) -> dict[int, tuple[int, int, Any]]:
 
 
 def _differences(one: Any, two: Any, path: str) -> Iterator[str]:
-    """The paths in which two documents differ, arrays without their indices."""
+    """Yield the paths at which two documents differ.
+
+    An index of an array is written as `*` if its item is an object, and left out otherwise.
+    """
     if type(one) is not type(two):
         yield path
     elif isinstance(one, dict):

@@ -1,4 +1,4 @@
-"""What was measured, by part: docs/benchmarks.json, and the page that is made of it."""
+"""The results of all parts: docs/benchmarks.json, and the page that is made from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE = DOCS / "benchmarks.md"
 
 
 def plain(value: Any) -> Any:
-    """Results as JSON holds them."""
+    """Convert results into types of JSON: dataclasses become objects, and keys become strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     if isinstance(value, dict):
@@ -25,15 +25,15 @@ def plain(value: Any) -> Any:
 
 
 def load() -> dict[str, Any]:
-    """All parts that were ever measured; each has `results`, and on which day and machine."""
+    """Return the last results of each part that was ever measured, with their day and machine."""
     found: dict[str, Any] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     return found
 
 
 def keep(part: str, measured: Any) -> None:
-    """Write what one part measured, and the page anew."""
+    """Store the results of one part, and write docs/benchmarks.md again."""
     results = load()
     results[part] = {"on": dt.date.today().isoformat(), "machine": peers.machine(), "results": measured}
     FIGURES.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.write_text(page.render(results))
-    print(f"written: {PAGE}")
+    print(f"wrote {PAGE}")

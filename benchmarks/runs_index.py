@@ -1,11 +1,10 @@
-"""How long it takes to index run folders, as a ratio to reading their run.json, and with two processes that write at once
-while a third one reads.
+"""How long it takes to index run folders, relative to reading their run.json, and with two writers and a reader at once.
 
     python benchmarks/runs_index.py RUN [--runs N] [--rounds N]
 
-RUN is a real run folder, whose run.json is copied N times with other times and builds. Each round reads all documents
-(bytes alone), makes the database from the folders, and brings it up to date when nothing has changed, in turns. It fails
-where a row is lost or doubled, or where the reader sees fewer rows than before.
+RUN is a real run folder. Its run.json is copied N times with other times and builds. Each round reads the bytes of all
+documents, makes the database from the folders, and updates it without changes. The benchmark fails if a row is lost or
+doubled, or if the reader misses a row that it has seen before.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from replay.history.database import database_of, opened, remember
 
 
 def make_runs(run: Path, folder: Path, count: int) -> None:
-    """So many runs, an hour and a build apart."""
+    """Write `count` run folders with one run.json each, an hour and a build apart."""
     document = json.loads((run / "run.json").read_bytes())
     begin_ns = document["start"]["wall_ns"]
     for number in range(count):
@@ -62,14 +61,14 @@ def timed(work: Callable[[Path], int], folder: Path) -> float:
 
 
 def write_some(folder: Path, names: list[str]) -> None:
-    """Leave a row for each run, as a run that has ended does."""
+    """Write a row for each run, as a run does when it ends."""
     for name in names:
         if problem := remember(folder, name):
             raise SystemExit(problem)
 
 
 def read_while(path: Path, has_ended: Event, reads: Synchronized[int]) -> None:
-    """Read the names of all runs until the writers have ended; fails where there are fewer than before, or one twice."""
+    """Read the names of all runs until the writers have ended; exit if one is missing that was there, or one is doubled."""
     before: set[bytes] = set()
     while not has_ended.is_set():
         if not path.exists():
@@ -88,8 +87,9 @@ def read_while(path: Path, has_ended: Event, reads: Synchronized[int]) -> None:
 
 
 def write_with(processes: int, folder: Path) -> tuple[float, int]:
-    """Seconds in which so many processes leave a row for each run, one at a time, and how often a third one has read the
-    rows meanwhile.
+    """Write a row for each run, one at a time, with `processes` processes; return the seconds.
+
+    Another process reads meanwhile, and the number of its reads is returned as well. Exits if the rows are not complete.
     """
     names = sorted(path.name for path in folder.iterdir())
     forget(folder)
@@ -109,11 +109,11 @@ def write_with(processes: int, folder: Path) -> tuple[float, int]:
     has_ended.set()
     reader.join()
     if any(process.exitcode for process in (*workers, reader)):
-        raise SystemExit("a process could not write or read")
+        raise SystemExit("a writer or the reader failed")
     with contextlib.closing(sqlite3.connect(database_of(folder))) as connection:
         stored = [os.fsdecode(name) for (name,) in connection.execute("SELECT name FROM runs ORDER BY name")]
     if stored != names:
-        raise SystemExit(f"{len(names):,} runs left {len(stored):,} rows")
+        raise SystemExit(f"the {len(stored):,} rows are not those of the {len(names):,} runs")
     return taken_s, int(reads.value)
 
 
@@ -133,13 +133,13 @@ def main() -> None:
             first = timed(index, folder)
             made.append(first / reading)
             again.append(timed(index, folder) / reading)
-            print(f"{given.runs:,} runs read, indexed: {reading:.2f} s, {first:.2f} s", flush=True)
-        print(f"making the database, as a ratio to reading: {statistics.median(made):.1f}")
-        print(f"bringing it up to date, nothing changed: {statistics.median(again):.1f}")
+            print(f"{given.runs:,} runs: read in {reading:.2f} s, indexed in {first:.2f} s", flush=True)
+        print(f"time to make the database, relative to reading: {statistics.median(made):.1f}")
+        print(f"time to update it without changes, relative to reading: {statistics.median(again):.1f}")
         (one_s, _), (two_s, reads) = write_with(1, folder), write_with(2, folder)
         print(
-            f"rows left one at a time, two processes against one: {two_s / one_s:.2f} of the time;"
-            f" {given.runs:,} rows, none lost or doubled, read {reads:,} times meanwhile"
+            f"time to write rows one at a time with two processes, relative to one: {two_s / one_s:.2f}"
+            f" ({given.runs:,} rows, none lost or doubled, read {reads:,} times meanwhile)"
         )
 
 

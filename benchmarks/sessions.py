@@ -1,4 +1,4 @@
-"""What sessions cost: the lane's capacity with captures, tokens, cookies and checks beside its plain one."""
+"""The cost of sessions: the capacity of a lane with captures, tokens, cookies and checks, and without them."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ KINDS = {
     "ordered": ("/plain", 'order = "client"\n', ""),
     "sessions": ("", "cookies = true\n", RULES),
 }
-"""By name: the target's base path, and what the scenario has before and behind the rest."""
+"""By name: the base path of the target, and the texts before and after SCENARIO."""
 
 
 def _trace(path: Path) -> Path:
-    """Every client registers, logs in and asks, the clients side by side."""
+    """Write a trace in which every client registers, logs in and sends ASKS requests, all clients at the same time."""
     with TraceWriter(path) as writer:
         asks = [("POST", b"/v1/users"), ("POST", b"/v1/auth/login"), *[("GET", b"/v1/training/plans")] * ASKS]
         requests = [writer.add_request(*ask) for ask in asks]
@@ -106,7 +106,7 @@ def _round(folder: Path, trace: Path, port: int, kind: str) -> dict[str, float]:
     document = peers.replay(folder, [str(scenario), "--target", f"http://127.0.0.1:{port}{base}"])
     accounts, detail = document["accounts"], document["accounts_detail"]
     if accounts["ok"] != accounts["planned"]:
-        raise RuntimeError(f"{kind}: {accounts}")
+        raise RuntimeError(f"{kind}: not all planned requests are ok: {accounts}")
     return {
         "per_s": accounts["ok"] / document["duration_s"],
         "per_cpu_s": accounts["ok"] / document["generator"]["cpu_s"],
@@ -115,7 +115,7 @@ def _round(folder: Path, trace: Path, port: int, kind: str) -> dict[str, float]:
 
 
 def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """Medians over interleaved rounds, by kind."""
+    """Return rates and refusals by kind, medians over interleaved rounds."""
     trace = _trace(folder / "sessions.trace")
     rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     with peers.nginx(template=NGINX) as port:

@@ -1,11 +1,12 @@
-"""Is the verdict on the generator right? Random runs in which the generator, the target, or neither is at fault.
+"""Whether the verdict on the generator is right: random runs in which the generator, the target, or neither is at fault.
 
-- `squeezed`: the generator alone is starved: stopped in turns, crowded out by others on its core, niced, under a CPU quota.
-- `target`: the generator is at ease, and the target is slow, stalled, capped, dead or silent.
+- `squeezed`: only the generator is starved. It is stopped and continued, shares its core, is niced, or has a CPU quota.
+- `target`: the generator has its core for itself, and the target is slow, stalled, capped, killed or silent.
 - `together`: target and generator share two cores with other work, as on a CI runner.
 
-The truth comes from the server's own stamps: its arrival less the due time, plus the time that the server was asked to
-take. A VALID run whose response is wrong is a fault; so is a run that is not VALID although its generator was at ease.
+The true response time is the arrival by the server's stamps minus the due time, plus the delay that the server adds. A
+squeezed run has a wrong verdict if it is VALID with wrong response times, or if most of its plan is unsent and it is not
+INVALID. A run of the other kinds has a wrong verdict if it is not VALID, unless the machine delayed its generator.
 `python -m benchmarks squeezes --count 15` is a short form.
 """
 
@@ -39,13 +40,13 @@ COUNT = 100
 SECONDS = 8.0
 SEED = 20_260_105
 OFF_SHARE, OFF_NS = 0.25, 2_000_000
-"""A response is wrong where it is off by more than both."""
+"""A response time is wrong if it is off by more than both, the share of the truth and the time."""
 
 GAP_MS = 1.0
-"""A run in which a heartbeat on the generator's core was kept waiting for longer shows nothing about the generator."""
+"""A run is set aside if a heartbeat on the generator's core was delayed for longer."""
 
 INVALID_MOST, SUSPECT_MOST, SET_ASIDE_MOST = 0.02, 0.10, 0.20
-"""Shares of the runs at ease that may be judged so, or set aside."""
+"""The largest shares of the runs with an unstarved generator that may be INVALID, SUSPECT, or set aside."""
 
 MAX_WAIT_S = 10
 RUN_BOUND_S = 150.0
@@ -75,7 +76,7 @@ while True:
 
 @dataclass(frozen=True)
 class Case:
-    """One run: what is sent, and what happens to whom. `delay_ms` is the time that the server is asked to take."""
+    """One run: its requests, and what happens to generator or target. `delay_ms` is the delay that the server adds."""
 
     kind: str
     what: str
@@ -89,7 +90,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run said of itself beside the truth, ms; `unsent` is a share of the plan."""
+    """The figures that a run reports, and the truth: p50 and p99 of the response time in ms.
+
+    `unsent` is a share of the plan.
+    """
 
     case: Case
     verdict: str
@@ -102,7 +106,7 @@ class Result:
 
     @property
     def off(self) -> bool:
-        """Whether its response p50 or p99 is wrong."""
+        """Whether the reported p50 or p99 of the response time is wrong."""
         return any(
             abs(said - true) > max(OFF_SHARE * true, OFF_NS / 1e6)
             for said, true in zip(self.measured_ms, self.truth_ms, strict=True)
@@ -110,21 +114,25 @@ class Result:
 
     @property
     def fault(self) -> str:
-        """What is wrong with the verdict; nothing where it is right, or cannot be judged."""
+        """What is wrong with the verdict; empty if it is right, or if the run is set aside."""
         if self.case.kind == "squeezed":
             if self.unsent > 1 / 2 and self.verdict != "INVALID":
-                return "most of the plan is unsent, and the run is not INVALID"
-            return "VALID, and its response is wrong" if self.off and self.verdict == "VALID" else ""
-        return "" if self.verdict == "VALID" or self.set_aside else f"{self.verdict} at ease"
+                return "most of the plan is unsent, but the run is not INVALID"
+            return "VALID, but its response times are wrong" if self.off and self.verdict == "VALID" else ""
+        return (
+            ""
+            if self.verdict == "VALID" or self.set_aside
+            else f"{self.verdict}, but the generator was not starved"
+        )
 
     @property
     def set_aside(self) -> bool:
-        """Whether the machine kept the generator waiting."""
+        """Whether the machine delayed a generator that was not starved on purpose."""
         return self.case.kind != "squeezed" and self.gap_ms > GAP_MS
 
 
 def cases(kind: str, count: int, seed: int = SEED) -> list[Case]:
-    """Random ones, always the same for a seed."""
+    """Draw random cases of a kind, the same ones for the same seed."""
     random = np.random.default_rng([seed, ["squeezed", "target", "together"].index(kind)])
     return [_CASES[kind](random) for _ in range(count)]
 
@@ -170,7 +178,7 @@ _CASES: dict[str, Callable[[np.random.Generator], Case]] = {
 
 
 def _trace(path: Path, case: Case, seconds: float) -> np.ndarray:
-    """Evenly spaced requests of a few clients; their times from the first one on, ns."""
+    """Write a trace of evenly spaced requests of CLIENTS clients; return their times in ns after the first one."""
     at_ns = np.arange(int(case.rate * seconds), dtype=np.int64) * 1_000_000_000 // case.rate
     with TraceWriter(path) as writer:
         target = f"/sink/delay_ms={case.delay_ms}".encode() if case.delay_ms else b"/"
@@ -182,7 +190,7 @@ def _trace(path: Path, case: Case, seconds: float) -> np.ndarray:
 
 @contextlib.contextmanager
 def _others(scripts: list[list[str]], core: int | None = None) -> Iterator[list[subprocess.Popen[str]]]:
-    """Python programs beside the run, ended with it."""
+    """Run Python programs, on one core if it is given, and kill them at the end of the context."""
     started = []
     try:
         for script in scripts:
@@ -202,7 +210,7 @@ def _others(scripts: list[list[str]], core: int | None = None) -> Iterator[list[
 
 @contextlib.contextmanager
 def _quota(pid: int, share: float | None, shares: int | None) -> Iterator[None]:
-    """A control group of its own for a process, under a quota of a core or with few shares; v1 alone has these files."""
+    """Put a process into a control group of its own (cgroup v1), with a quota (a share of a core) or a number of shares."""
     group = CGROUP / f"squeezes-{pid}"
     group.mkdir()
     try:
@@ -221,7 +229,7 @@ def _quota(pid: int, share: float | None, shares: int | None) -> Iterator[None]:
 
 
 def _squeeze(process: subprocess.Popen[bytes], case: Case, bound: float) -> None:
-    """Starve the generator until it ends, or until the bound."""
+    """Starve the generator until it ends, or until the time `bound`."""
     with contextlib.ExitStack() as stack:
         if case.what in ("hogs", "nice", "shares"):
             hogs = int(case.figures[0]) if case.what == "hogs" else 1
@@ -246,7 +254,7 @@ def _squeeze(process: subprocess.Popen[bytes], case: Case, bound: float) -> None
 
 
 def _harm(case: Case, port: int, memory: SinkMemory | None, server: list[int]) -> None:
-    """What happens to the target, two seconds into the load."""
+    """Stall or kill the target two seconds into the load, if that is the case's fault."""
     if case.what == "stalled" and memory is not None:
         memory.stall(case.figures[0], time.monotonic_ns() + 2_000_000_000)
     if case.what == "killed":
@@ -258,7 +266,10 @@ def _harm(case: Case, port: int, memory: SinkMemory | None, server: list[int]) -
 def _server(
     case: Case, folder: Path, rows: int, identity: peers.Identity | None
 ) -> Iterator[tuple[int, Any, list[int]]]:
-    """The target: a sink in a process of its own, or a port that takes connections and never answers."""
+    """Run the target: a sink in a process of its own, or a port that accepts connections and never answers.
+
+    Yields its port, its memory (None if silent), and a list with its pid (empty if silent).
+    """
     if case.what == "silent":
         with socket.create_server(("127.0.0.1", 0), backlog=4_096) as listener:
             yield listener.getsockname()[1], None, []
@@ -284,7 +295,7 @@ def _command(case: Case, trace: Path, out: Path, port: int, trusted: Path) -> li
 
 
 def run(case: Case, folder: Path, seconds: float = SECONDS) -> Result:
-    """One run from its start to its verdict. RuntimeError where it left none."""
+    """Make one run, and compare its figures with the truth; raise RuntimeError if it left no result."""
     folder.mkdir()
     at_ns = _trace(folder / "a.trace", case, seconds)
     identity, trusted = https.certificates(folder) if case.secured else (None, folder)
@@ -320,7 +331,7 @@ def run(case: Case, folder: Path, seconds: float = SECONDS) -> Result:
         gap_ms = max((float(heart.stdout.readline()) for heart in hearts if heart.stdout), default=0.0)
         stamps = memory.stamps() if memory is not None else None
     if not (out / "run.json").exists():
-        raise RuntimeError(f"{case} left no run: {(folder / 'said').read_text()[-2_000:]}")
+        raise RuntimeError(f"{case} left no result: {(folder / 'said').read_text()[-2_000:]}")
     document = json.loads((out / "run.json").read_text())
     shutil.rmtree(folder)
     return _result(case, document, at_ns, stamps, gap_ms)
@@ -351,8 +362,9 @@ def _result(
 def _truth_ms(
     case: Case, start_ns: int, at_ns: np.ndarray, stamps: np.ndarray, accounts: dict[str, int]
 ) -> tuple[float, float]:
-    """By the server's stamps: the first arrival of each request less its due time, plus what it was asked to take. What
-    never came was felt for `max_wait` at least, as in the run's own histogram.
+    """Return the true p50 and p99 of the response time: the first arrival minus the due time, plus the server's delay.
+
+    A request that never arrived is counted with `max_wait`, as in the run's own histogram.
     """
     stamps = stamps[(stamps["seq"] >= 0) & (stamps["seq"] < at_ns.size)]
     seqs, first = np.unique(stamps["seq"], return_index=True)
@@ -365,7 +377,7 @@ def _truth_ms(
 
 
 def within(results: list[Result]) -> bool:
-    """Whether the verdicts of one kind's runs are as right as they must be."""
+    """Return whether the runs of one kind have few enough wrong verdicts: none if squeezed, else at most the shares."""
     if results[0].case.kind == "squeezed":
         return not any(result.fault for result in results)
     counts = Counter(result.verdict for result in results if not result.set_aside)
@@ -377,7 +389,7 @@ def within(results: list[Result]) -> bool:
 
 
 def report(folder: Path, count: int = COUNT, seed: int = SEED) -> bool:
-    """Runs of each kind, one after another, and what came of them; False where the verdicts are not right enough."""
+    """Make and print `count` runs of each kind; return False if a kind has too many wrong verdicts, or a run no result."""
     found = {}
     for kind in _CASES:
         results, lost = [], 0
@@ -392,9 +404,9 @@ def report(folder: Path, count: int = COUNT, seed: int = SEED) -> bool:
         found[kind] = bool(results) and not lost and within(results)
         verdicts = Counter(result.verdict for result in results if not result.set_aside)
         print(
-            f"{kind}: {'right' if found[kind] else 'WRONG'}; {dict(verdicts)}; {sum(r.off for r in results)} off;"
-            f" {sum(r.set_aside for r in results)} set aside; {sum(bool(r.fault) for r in results)} faults;"
-            f" {lost} left no run",
+            f"{kind}: {'passed' if found[kind] else 'FAILED'}; {dict(verdicts)};"
+            f" {sum(r.off for r in results)} with wrong response times; {sum(r.set_aside for r in results)} set aside;"
+            f" {sum(bool(r.fault) for r in results)} wrong verdicts; {lost} without a result",
             flush=True,
         )
     return all(found.values())
@@ -409,5 +421,5 @@ def _line(result: Result) -> str:
         f"{case.what}({figures}) {case.rate}/s {'https' if case.secured else 'http'} {case.connect}"
         f" delay {case.delay_ms} ms: {result.verdict} {','.join(result.reasons)}; p50, p99 {said};"
         f" unsent {result.unsent:.0%}; gap {result.gap_ms} ms; {result.ending}"
-        f"{'; OFF' if result.off else ''}{'; FAULT: ' + result.fault if result.fault else ''}"
+        f"{'; WRONG TIMES' if result.off else ''}{'; WRONG VERDICT: ' + result.fault if result.fault else ''}"
     )

@@ -1,4 +1,4 @@
-"""What a warm command costs to start, beside the imports that it cannot do without."""
+"""The CPU time of short commands with compiled kernels, relative to the imports that they need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMANDS = {
 
 
 def cpu_s(arguments: list[str], folder: Path) -> float:
-    """CPU seconds of a Python process, which may keep the byte code of what it imports."""
+    """Return the CPU seconds of a Python process that may write the byte code of its imports."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
@@ -31,7 +31,7 @@ def cpu_s(arguments: list[str], folder: Path) -> float:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """CPU time of each command, over that of the imports: the best of rounds in turns. The aim is 1.5."""
+    """Return the CPU time of each command relative to the imports, both the best of ROUNDS in turns; the aim is 1.5."""
     log = "".join(LINE.format(n=n % 250, second=n % 60) for n in range(LINES))
     (folder / "access.log").write_text(log)
     commands = {"floor": FLOOR} | {name: ["-m", "replay.cli", *words] for name, words in COMMANDS.items()}

@@ -1,12 +1,12 @@
-"""Two builds at once (`replay ab --together`) beside builds in turns: false alarms, what is found, and the spread of both.
+"""Two builds at once (`replay ab --together`) beside builds in turns: false alarms, slowdowns found, and their spread.
 
     python -m benchmarks.together --alike 100 --slower 30 [--seed 1] [--budget 8h] [--json FILE]
 
-A session is the real command. `--alike` sessions compare a build with itself, each process a fresh one. `--slower`
-sessions have a new build whose service takes 5% longer; each is made together and then in turns with about as much wall
-time: twelve runs, each shorter. The build is a process that works on the CPU for a partly exponential time, so it has
-noise of its own and slows down where it is disturbed. The tolerance is 2%, so that 5% is over it. It stops at the budget
-and says how many sessions it made.
+A session is a run of `replay ab`. `--alike` sessions compare a build with itself, each time in new processes. `--slower`
+sessions have a new build whose service takes 5% longer. Each of these is made together, and then in turns with twelve
+shorter runs that take about as long in all. The build is a process that works on the CPU for a partly exponential time, so
+that it has noise of its own and slows down if it is disturbed. The tolerance is 2%, which is below the slowdown. The
+benchmark stops before it exceeds the budget, and prints how many sessions it made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from replay.units import parse_duration_ns
 
 ROWS, LENGTH_S = 1_500, 6
 RUNS_IN_TURNS, AROUND_S = 12, 1.4
-"""Three blocks, the fewest that can decide anything, and the seconds that a run takes besides its requests."""
+"""The runs of three blocks, the fewest that can decide, and the seconds that a run needs besides its requests."""
 MEAN_MS = 1.0
 SERVICE = """
 import http.server, random, sys, time
@@ -49,7 +49,10 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 
 
 def session(folder: Path, *, slower: float, together: bool, seed: int, limit_s: float) -> dict[str, Any]:
-    """One session of the real command: its verdict, the change of p50, its interval's width, and its seconds."""
+    """Run one session; return its verdict, the change of p50, the width of its interval, and the seconds it took.
+
+    The verdict is FAILED if the command wrote no result. `limit_s` is the length of a session in turns.
+    """
     out = folder / f"{'together' if together else 'turns'}-{seed}-{slower:g}"
     builds = [
         f"{sys.executable} {folder / 'service.py'} {{port}} {MEAN_MS * factor}" for factor in (1, slower)
@@ -87,7 +90,7 @@ def session(folder: Path, *, slower: float, together: bool, seed: int, limit_s: 
 
 
 def summary(made: list[dict[str, Any]]) -> dict[str, Any]:
-    """Verdicts by name, and the spread of the estimates."""
+    """Return the number of sessions by verdict, and the spread of their estimates (None if there are too few)."""
     verdicts: dict[str, int] = {}
     for one in made:
         verdicts[one["verdict"]] = verdicts.get(one["verdict"], 0) + 1
@@ -104,7 +107,7 @@ def summary(made: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure(folder: Path, alike: int, slower: int, seed: int, budget_s: float) -> dict[str, Any]:
-    """All sessions that fit into the budget."""
+    """Make the sessions that fit into the budget, in random order, and return their summaries."""
     line = '192.0.2.1 - - [05/Jan/2026:18:00:{0:02} +0000] "GET /a HTTP/1.1" 200 2\n'
     rows = "".join(line.format(at) for at in range(LENGTH_S) for _ in range(ROWS // LENGTH_S))
     (folder / "access.log").write_text(rows)
@@ -139,7 +142,7 @@ def measure(folder: Path, alike: int, slower: int, seed: int, budget_s: float) -
 
 
 def main() -> None:
-    """Measure, print, and write."""
+    """Measure and print; with --json also write the results into a file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

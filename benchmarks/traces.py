@@ -1,4 +1,4 @@
-"""Traces that benchmarks replay, made on the spot."""
+"""Generated traces for benchmarks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ ROWS_AT_ONCE = 1 << 16
 
 
 def one_path(path: Path) -> Path:
-    """A trace of requests for `/` alone: what wrk sends."""
+    """Write a trace whose requests are all for `/`, as those of wrk, and return its path."""
     return _write(path, 10_000, 1_000, lambda _: b"/")
 
 
 def distinct_paths(path: Path, rows: int, rate_per_s: int) -> Path:
-    """A trace at a constant rate in which no two requests ask for the same path."""
+    """Write a trace at a constant rate in which no two requests have the same path, and return its path."""
     return _write(
         path, rows, rate_per_s, lambda row: b"/items/%d/view?session=%x" % (row, row * 2_654_435_761 % 2**32)
     )

@@ -1,4 +1,4 @@
-"""Volume: ten million requests with distinct paths at 50,000/s, on time and in flat memory."""
+"""Lateness and memory of one and ten million requests with distinct paths at 50,000/s."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ ROWS = (1_000_000, 10_000_000)
 
 @dataclass(frozen=True)
 class Volume:
-    """One run: lateness at the receiver, and what it took of memory. p50 and p90 are those of the median window, as long as
-    a round of `punctuality`; p90_whole is that of all requests.
+    """The lateness of one run by the sink's stamps, and its peak memory.
+
+    `p50_ms` and `p90_ms` are those of the median window, which is as long as a round of `punctuality`. `p90_whole_ms` is
+    that of all requests. For the control, `verdict` is empty, and `underruns` and `peak_rss_mib` are 0.
     """
 
     program: str
@@ -32,7 +34,7 @@ class Volume:
 
 
 def _late(stamps: np.ndarray, start_ns: int) -> tuple[float, float, float]:
-    """p50 and p90 of the median window, and p90 of all, in ms."""
+    """Return p50 and p90 of the median window, and p90 of all requests, in ms."""
     stamps = stamps[stamps["seq"] >= 0]
     late_ms = (stamps["arrival_ns"] - start_ns - stamps["seq"] * (1_000_000_000 // RATE)) / 1e6
     window = stamps["seq"] // (RATE * punctuality.SECONDS)
@@ -54,7 +56,7 @@ def _run(folder: Path, rows: int) -> Volume:
 
 
 def _control(rows: int) -> Volume:
-    """The machine's floor over the same time: long load has stalls that a short one has not."""
+    """Measure the least lateness that the machine allows over the same time, because longer runs have more stalls."""
     with peers.sink(rows + 1_000) as (port, memory):
         done = peers.finish(
             [sys.executable, "-m", "benchmarks.control", str(port), str(RATE), str(rows / RATE)]
@@ -72,5 +74,8 @@ def _control(rows: int) -> Volume:
 
 
 def measure(folder: Path, rows: tuple[int, ...] = ROWS) -> list[Volume]:
-    """Of each size a run, and the machine's floor; in this order: a child's peak RSS begins with its parent's."""
+    """Measure a run of each size and its control, smaller sizes first.
+
+    The order matters, because the peak RSS of a child process begins with that of its parent.
+    """
     return [made for n in rows for made in (_run(folder, n), _control(n))]

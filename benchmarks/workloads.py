@@ -1,4 +1,4 @@
-"""How fast traces are generated and transformed, to disk, and in how much memory."""
+"""How fast traces are generated and transformed on disk, and in how much memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ print(json.dumps([read, made.rows, took_s, peak_rss_bytes() / 2**20]))
 
 @dataclass(frozen=True)
 class Workload:
-    """One trace made in a process of its own: rows read and written, those (the more of both) a CPU second."""
+    """One trace made in a process of its own; `rows_per_cpu_s` counts the rows read or written, whichever are more."""
 
     name: str
     rows_read: int
@@ -88,7 +88,7 @@ def _make(name: str, rows: int, folder: Path) -> Workload:
 
 
 def measure(folder: Path, rows: int = ROWS, long_rows: int = LONG_ROWS) -> list[Workload]:
-    """Each generator and each transform, the median of the rounds; and a long trace, once."""
+    """Measure each generator and each transform (the round with the median rate), and a long trace once."""
     _make("base", rows, folder)
     found = []
     for name in (*GENERATORS, *TRANSFORMS):

@@ -1,7 +1,7 @@
 """The address table of a lane: where it may connect to. The control plane changes it while the lane runs.
 
 Rows are only ever appended. The sockaddr of a row never changes; only its word in `address_states` does. So the lane
-may read the table at any time. What it reads may be outdated, but a changed version makes it read again.
+may read the table at any time. What it reads may be outdated, but it reads again when `Control.ADDRESSES` has changed.
 `docs/lane-contract.md` gives the order of the writes.
 """
 
@@ -16,7 +16,7 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.shared import load_acquire
 
 ADDRESSES_MAX = 1_024
-"""Rows of the table, which is how many distinct addresses a run may use."""
+"""The number of rows of the table: a run may use this many distinct addresses."""
 
 ADDRESS_BYTES = 32
 """Bytes of a row: a sockaddr, and in the last two bytes its family and its length."""

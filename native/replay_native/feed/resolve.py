@@ -52,7 +52,7 @@ def can_request(rings):
 
 @kernel()
 def request_address(rings, token, fd, scratch):
-    """Request an address, and wake the control plane through its eventfd."""
+    """Write a request for an address, and wake the control plane through its eventfd; `can_request` must have been True."""
     requested = rings.words[REQUESTED]
     rings.requests[requested & (rings.requests.shape[0] - 1)] = token
     store_release(rings.words, REQUESTED, requested + 1)

@@ -100,7 +100,7 @@ def has_entry(end, head):
 
 @kernel(inlined=True)
 def place_in_ring(end, length, ring_head):
-    """Return the position in the byte ring for a request of `length` bytes, or FULL or TOO_LARGE. It never wraps."""
+    """Return the position in the byte ring for a request of `length` bytes, which does not wrap, or FULL or TOO_LARGE."""
     size, tail = np.int64(end.feed.ring.shape[0]), end.tails[RING_TAIL]
     if length > size:
         return np.int64(TOO_LARGE)
@@ -118,7 +118,10 @@ def address_in_ring(end, offset):
 
 @kernel(inlined=True)
 def push_entry(end, due_ns, seq, offset, length, client):
-    """Append an entry for bytes that were written at `offset`, and return it. The caller sets the remaining fields."""
+    """Append an entry for bytes that were written at `offset`, and return it.
+
+    The caller sets `route`, `flags` and `state`, and later publishes the tail.
+    """
     entries = end.feed.entries
     entry = entries[end.tails[TAIL] & (entries.shape[0] - 1)]
     entry.due_ns, entry.seq, entry.offset, entry.length = due_ns, seq, offset, length

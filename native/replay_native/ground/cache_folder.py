@@ -177,7 +177,7 @@ def _remove(folder: Path, owner: int) -> None:
 def prune(root: Path, kept: int) -> None:
     """Delete all but the newest `kept` versions of each module.
 
-    Only folders and files whose names are those of a cache are deleted.
+    It deletes only folders of this user that are named like a version, and only the kernel files in them.
     """
     versions: dict[str, list[tuple[float, str]]] = {}
     with contextlib.suppress(OSError), os.scandir(root) as entries:

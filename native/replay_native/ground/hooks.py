@@ -16,6 +16,6 @@ def before_compiling(prepare: Callable[[list[str]], None]) -> None:
 
 
 def compiling(modules: list[str]) -> None:
-    """Call the registered function, if there is one, with `modules`, of which at least one must be compiled."""
+    """Call and forget the registered function, if there is one. At least one of `modules` is not compiled."""
     while _prepare:
         _prepare.pop()(modules)

@@ -1,6 +1,6 @@
 """The one decorator that sets Numba's options, the cache of compiled kernels, and the warm-up.
 
-Every kernel is either `@kernel` (other kernels call it) or `@kernel("int64(...)")` (an entry: Python calls it, with
+Every kernel is either `@kernel()` (only other kernels call it) or `@kernel("int64(...)")` (an entry: Python calls it, with
 exactly this signature). `warm` compiles the entries once. Later processes load them from the cache.
 """
 
@@ -122,7 +122,7 @@ def _entry(function: Any, options: dict[str, Any], piece: Piece) -> Any:
 def kernel(
     signature: Any = None, *, inlined: bool = False, brief: bool = False
 ) -> Callable[[Function], Function]:
-    """Compile a function with the project's options.
+    """Return a decorator that makes a function a kernel, which is compiled later with the project's options.
 
     `signature` (in Numba's notation, or a Numba signature) makes the function an entry that Python calls.
 

@@ -42,7 +42,7 @@ def opened(found: bytes) -> bytes | None:
 
 
 class KernelCache(_Cache):  # type: ignore[misc]
-    """The cache of one function's compiled versions: first those of the package, then those of the user's folder."""
+    """The cache of one function's compiled versions, which are looked up in the package, then in the user's folders."""
 
     def __init__(self, function: Any, *, entry: bool) -> None:
         self._digest = sources.digest_of(function.__module__, function.__code__.co_filename)

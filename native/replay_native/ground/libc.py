@@ -1,7 +1,7 @@
 """The libc functions that kernels call, each resolved before any kernel is compiled.
 
-An external symbol that does not resolve would crash the process when a kernel calls it. So ctypes looks every name
-up, and it is registered with LLVM as `rp_NAME`. A missing function is replaced by a stub that fails with ENOSYS.
+An external symbol that does not resolve would crash the process when a kernel calls it. So ctypes looks up every
+function, whose address is registered with LLVM as `rp_NAME`. A missing one is replaced by a stub that fails with ENOSYS.
 """
 
 from __future__ import annotations

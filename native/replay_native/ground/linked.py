@@ -48,7 +48,7 @@ def make_lists(rows: int, lists: int = 1) -> Lists:
 
 
 def fill(lists: Lists, which: int) -> None:
-    """Put all rows into one list, in order. None of them must be in a list yet."""
+    """Put all rows, which must not be in a list yet, into one list in order."""
     rows = len(lists.links)
     lists.links[:, NEXT] = np.arange(1, rows + 1)
     lists.links[-1:, NEXT] = NONE

@@ -1,7 +1,7 @@
 """`python -m replay_native.ground.packing FOLDER`: compile all entries for each CPU baseline into archives.
 
-A process of its own compiles for each baseline, because Numba reads its CPU settings only once. `shipped.py` reads
-the archives.
+A separate process compiles for each baseline, because Numba reads its CPU settings only once. `shipped.py` reads the
+archives.
 """
 
 from __future__ import annotations

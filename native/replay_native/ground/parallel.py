@@ -2,8 +2,8 @@
 
 There is a process for each core, but there are no more processes than modules. A process compiles one module after the
 other, the largest ones first. It loads Numba and the pieces that modules share only once, and reports every kernel
-that it has compiled.
-Progress is measured in bytes of bytecode: 10,000 bytes take 1.2 to 3.3 s to compile, whatever module they are in.
+that it has compiled. Progress is measured in bytes of bytecode: 10,000 bytes take 1.2 to 3.3 s to compile, whatever
+module they are in.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class _Worker:
 
 
 def compile_apart(modules: Iterable[str], progress: Progress | None = None) -> bool:
-    """Fill the cache for `modules` from several processes. False if a process failed.
+    """Fill the cache for `modules` from several processes, and return whether all of them succeeded.
 
-    After a failure `warm` either reports the reason or compiles in this process.
+    After a failure, call `warm`, which compiles in this process, or raises the error.
     """
     asked = list(dict.fromkeys(modules))
     jit.imported(asked)

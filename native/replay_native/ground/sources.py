@@ -1,4 +1,4 @@
-"""Where the kernel modules are, and which sources each depends on. The cache, its key and the tests ask here.
+"""Where the kernel modules are, and on which sources each depends.
 
 A kernel module is identified by its path below the package: `lane.loop` is `replay_native/lane/loop.py`. A compiled
 kernel contains the kernels that it calls, and Numba does not notice when a callee's file changes. So a module's

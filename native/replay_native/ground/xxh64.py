@@ -12,7 +12,10 @@ from .shared import peek_i64, peek_u8, peek_u32
 
 LANES, LENGTH, HELD = 0, 4, 5
 STATE_WORDS = 6
-"""uint64: four lanes, the length in bytes so far, and how many bytes are held in `tail` (uint8[32])."""
+"""The length of the state, uint64[STATE_WORDS].
+
+It has four lanes, the length of the input so far, and the number of bytes that are held in `tail` (uint8[32]).
+"""
 
 _P1, _P2, _P3 = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
 _P4, _P5 = np.uint64(0x85EBCA77C2B2AE63), np.uint64(0x27D4EB2F165667C5)

@@ -28,7 +28,7 @@ _HTTP_CODE = 9
 
 @kernel(inlined=True)
 def lower(byte):
-    """Return a byte in lower case, if it is an ASCII letter."""
+    """Return a byte, in lower case if it is an ASCII letter."""
     return byte + np.uint8(32) if 65 <= byte <= 90 else byte
 
 

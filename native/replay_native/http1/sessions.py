@@ -532,8 +532,8 @@ def take_cookies(sessions, client, data, head, head_end):
 def evaluate(sessions, client, route, data, end, answer, counts, is_measured):
     """Apply the rules of a route to data[:end], a response.
 
-    Returns how many checks were made, the first check that failed or -1, and how many cookies did not fit. counts
-    int64[rules, 2] has for each rule how often it succeeded, and how often not. Checks are made only if
+    Returns how many checks were made, the rule of the first check that failed or -1, and how many cookies did not fit.
+    counts int64[rules, 2] has for each rule how often it succeeded, and how often not. Checks are made only if
     `is_measured`.
     """
     head, head_end = find_head(data, 0, end)

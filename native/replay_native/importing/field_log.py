@@ -107,9 +107,9 @@ _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COMMA, _HASH, _PLUS, _NEWLINE, _RETU
 
 @kernel()
 def _whole(data, at, end):
-    """Return whether an integer ends at `at`, with nothing but `.0` behind it.
+    """Return whether nothing but a fraction of zeros (`.0`) follows the integer that ends at `at`.
 
-    Programs that have no integers write `.0`.
+    Programs that have no integers write such a fraction.
     """
     if at < end and data[at] in (46, _COMMA):
         at += 1

@@ -280,7 +280,7 @@ def cut(data, end, cutting):
     """Cut data[state[POSITION]:end] at its separators into columns of `parts`, until the table is full.
 
     Each call starts the table anew and writes its length to state[ROWS]. state[LINES] counts the parts of all
-    calls. state[POSITION] is the start of the data that no separator follows yet.
+    calls. state[POSITION] is where the next call continues.
     """
     state, parts, head_ends, host_ends = cutting.state, cutting.parts, cutting.head_ends, cutting.host_ends
     part = np.int64(0)

@@ -81,13 +81,13 @@ def _be64(data, at):
 
 @kernel(inlined=True)
 def _own16(data, at, swapped):
-    """Return two bytes in the byte order of the file."""
+    """Return the number in two bytes, which have the byte order of the file."""
     return _be16(data, at) if swapped else np.int64(data[at + 1]) << 8 | np.int64(data[at])
 
 
 @kernel(inlined=True)
 def _own32(data, at, swapped):
-    """Return four bytes in the byte order of the file."""
+    """Return the number in four bytes, which have the byte order of the file."""
     if swapped:
         return _be32(data, at)
     return _own16(data, at + 2, False) << 16 | _own16(data, at, False)
@@ -214,7 +214,8 @@ def _tagged(data, at, end, kind):
 def dissect(data, at, end, whole_end, link, packet):
     """Parse data[at:end], a frame of link type `link`, into `packet` int64[COLUMNS].
 
-    A frame inside VXLAN is parsed, too. `whole_end` is where the frame would end if all of it had been captured.
+    A frame inside VXLAN is parsed in place of the outer one. `whole_end` is where the frame would end if all of it had
+    been captured.
     """
     for _ in range(_NESTED_MAX):
         packet[KIND] = OTHER

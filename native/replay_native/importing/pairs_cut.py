@@ -22,8 +22,8 @@ def cut_pairs(data, begin, end, spec, spans):
     """Cut a line of pairs by a FieldSpec into `spans`, and return ACCEPTED or OTHER_FORMAT.
 
     The keys are those of node 0. Pairs that tabs separate have a colon, and values without quotes. Pairs that
-    spaces separate have an `=`, and their values may be quoted. Words that are not a pair are skipped. The first of
-    several equal keys counts. A stamp in brackets is read without them.
+    spaces separate have an `=`, and their values may be quoted. Words that are not a pair are skipped. Of several pairs
+    with the same role, the first counts. A stamp in brackets is read without them.
     """
     delimiter = spec.options[DELIMITER]
     tabbed = delimiter == _TAB

@@ -230,10 +230,7 @@ def _begins_number(data, at, begin):
 
 @kernel()
 def _is_number(data, first, last, begin):
-    """Return whether data[first:last] may hold a phone, card or account number.
-
-    All of its bytes are in IN_NUMBER.
-    """
+    """Return whether data[first:last], whose bytes are all in IN_NUMBER, may hold a phone, card or account number."""
     digits, lead = np.int64(0), first > begin + 1 and data[first - 1] == 98 and data[first - 2] == 50
     for at in range(first, last):
         byte = data[at]

@@ -28,7 +28,7 @@ def digits(data, at, count):
 
 @kernel(inlined=True)
 def behind_zeros(data, begin, end):
-    """Return where a line begins after its NUL bytes. A log that was truncated while it was open has them."""
+    """Return where a line begins after leading NUL bytes, which a log that was truncated while it was open may have."""
     while begin < end and data[begin] == 0:
         begin += 1
     return begin

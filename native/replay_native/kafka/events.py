@@ -53,7 +53,7 @@ from .recordbatch import partition_of, put_bytes, put_varint, tail_bytes, varint
 _memcpy = libc.memcpy
 
 STICKY_RECORDS = 1_000
-"""When all rows are due at once, records without a key change their partition after this many records."""
+"""Records without a key change their partition after this many records, even if all of them are due at once."""
 
 METHOD, PATH, SEGMENT, AT_MS = range(OWN_KINDS, OWN_KINDS + 4)
 """Kinds of parts besides those of `templates/text`.
@@ -393,7 +393,7 @@ def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
 
 @kernel(inlined=True)
 def _record_at(table, address, length):
-    """Return where a recorded target sends its record: target topic, partition, start of its key, length of the key.
+    """Parse a recorded target, and return the target topic, the partition, and the start and decoded length of the key.
 
     If the key is null, the last two are -1.
     """

@@ -280,7 +280,10 @@ def update(j, stack, data, at, end):
 
 @kernel(inlined=True)
 def is_whole(j):
-    """Return whether the bytes so far are one complete JSON text, whose digest is then `sum`."""
+    """Return whether the bytes so far are one complete JSON text, whose digest is then `sum`.
+
+    This completes a number at the end of the text, so no more bytes may follow.
+    """
     if j.json_state >= MINUS and j.depth == 0:
         j.json_state = end_number(j, j.json_state)
         if j.json_state == NUMBER_ENDS:

@@ -253,7 +253,10 @@ def take_body(keeping, slot, data, begin, end, is_all):
 
 @kernel()
 def hand_over(keeping, slot, row):
-    """Write the kept parts of a complete response to the ring, and free large memory."""
+    """Write the kept parts of a complete response to the ring, and free large memory.
+
+    Nothing is written if its head was not received, or if it was already handed over.
+    """
     k = keeping.slots[slot]
     if k.has_head == 0:
         return

@@ -145,7 +145,7 @@ def make_drained(rows: int, note_bytes: int, body_bytes: int) -> Drained:
 
 
 def is_empty(ring: AnswerRing) -> bool:
-    """Return whether the consumer has read all records that it can see."""
+    """Return whether the consumer has read all records that were published so far."""
     return shared.read_word(ring.words, HEAD) == shared.read_word(ring.words, TAIL)  # type: ignore[no-any-return]
 
 
@@ -225,7 +225,10 @@ def _take_text(address, size, texts, at):
 
 @kernel()
 def _take_notes(at, end, out, row):
-    """Copy the headers of a record into their columns. The first type and coding that is not empty counts."""
+    """Copy the headers of a record into their columns.
+
+    Of several Content-Types, and of several Content-Encodings, only the first that is not empty is copied.
+    """
     type_end, encoding_end = out.type_ends[row], out.encoding_ends[row]
     header = np.int64(out.row_headers[row])
     while at < end:

@@ -43,7 +43,7 @@ def take_replies(lane):
 
 @kernel()
 def dial_for_queue(lane):
-    """Open one more connection for the waiting requests. If that fails at once, fail the next of them."""
+    """Open one more connection for the waiting requests. If that fails at once, the next of them fails or is retried."""
     slot = take_closed_slot(lane)
     lane.connections[slot].bound = 0
     error = dial(lane, slot)
@@ -119,7 +119,7 @@ def secure(lane, slot):
 
 @kernel()
 def _connection_ready(lane, slot):
-    """Send the request that a connection was opened for, or mark the connection as free if there is no such request."""
+    """Use an open connection: send the request that it is bound to, or mark the connection as free if it is not bound."""
     st, c = lane.state[0], lane.connections[slot]
     st.connecting -= 1
     drop_timed(lane, slot)
@@ -134,7 +134,10 @@ def _connection_ready(lane, slot):
 
 @kernel()
 def connect_failed(lane, slot, outcome):
-    """Fail the request that a connection was opened for: the one that it was bound to, or the next waiting one."""
+    """Close a connection that could not be opened, and fail or retry a request.
+
+    This is the request that it was bound to, or otherwise the next waiting one.
+    """
     st, c = lane.state[0], lane.connections[slot]
     lane.metrics.counters[C.connects_failed] += 1
     lane.metrics.address_counts[c.address, A.connects_failed] += c.fd != NONE

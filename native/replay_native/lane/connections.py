@@ -269,7 +269,7 @@ def take_closed_slot(lane):
 
 @kernel(inlined=True)
 def give_closed_slot(lane, slot):
-    """Mark a slot as unused after its connection was closed. Events with its old generation are ignored."""
+    """Mark a slot that has no socket as unused. Events with its old generation are ignored."""
     c = lane.connections[slot]
     c.generation += 1
     c.state = CLOSED

@@ -35,7 +35,8 @@ def outcome_of(error):
 def dial(lane, slot):
     """Begin to connect a slot, and return 0 or errno.
 
-    If names are looked up per connection, the address is requested first, and `take_replies` opens the socket.
+    If names are looked up per connection, the address is requested first, and `take_replies` opens the socket. If the
+    ring of requests is full, an address of the table is used.
     """
     st, c = lane.state[0], lane.connections[slot]
     st.next_address %= st.addresses_chosen
@@ -91,7 +92,7 @@ def count_open(lane, change):
 
 @kernel()
 def hang_up(lane, slot, abort):
-    """Close a connection that is in no list, and free its slot."""
+    """Close a connection that is in no list (by RST with `abort`), and free its slot."""
     c = lane.connections[slot]
     close_connection(c, abort, lane.scratch)
     count_open(lane, -1)
@@ -100,7 +101,10 @@ def hang_up(lane, slot, abort):
 
 @kernel(inlined=True)
 def forget_connection(lane, slot):
-    """Free the slot of a closed connection. If its client has ready rows, it becomes a ready client again."""
+    """Free the slot of a connection that has no socket.
+
+    If clients have connections of their own, a client that has ready rows becomes a ready client again.
+    """
     c = lane.connections[slot]
     if lane.settings.per_client:
         lane.clients[c.key].open -= 1

@@ -1,4 +1,4 @@
-"""Passes the responses that are kept from the lane's parser to `replay_native.keeping`, part by part."""
+"""Passes responses to `replay_native.keeping` as the lane parses them, if any part of them is kept."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def _keep_part(lane, slot, begin, end, body_bytes):
 
 @kernel(inlined=True)
 def parse_response(lane, slot, got):
-    """Parse buffer[:got], pass on what is to be kept of it, and return where the parser stopped.
+    """Parse buffer[:got], pass it on if responses are kept, and return where the parser stopped.
 
-    Only this function calls the parser in a lane, so that LLVM makes one function of both.
+    Only this function calls the parser in a lane, so that LLVM inlines the parser here.
     """
     c, is_kept = lane.connections[slot], lane.keeping.mode != responses.NONE
     at = np.int64(0)

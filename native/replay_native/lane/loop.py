@@ -9,8 +9,7 @@ and ends. In each `turn` the lane:
 1. obeys the control plane: STOP, a changed address table, replies to resolve requests;
 2. takes up the requests that are due (`take_due`), and puts them on free connections or lets them wait;
 3. sleeps in epoll until shortly before the next due time, or until a socket, a deadline or the control plane needs
-   it.
-   It stays awake for the last `spin_ns`, because no sleep ends exactly on time;
+   it. It stays awake for the last `spin_ns`, because no sleep ends exactly on time;
 4. handles the events. After each event it checks whether a request is due, because a burst of responses must not
    delay a request;
 5. ends what took too long, schedules retries, and opens at most one new connection.

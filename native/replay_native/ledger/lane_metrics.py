@@ -1,7 +1,8 @@
 """The memory of a lane that others read: control words, counters, histograms and samples, in one MAP_SHARED file.
 
 The memory survives kill -9 and SIGSEGV: the file then holds everything that was counted. `docs/lane-contract.md`
-describes each word. Counts only grow, so that a reader computes intervals by subtraction and never stops the lane.
+describes each word. Except for gauges (such as `open`), counts only grow, so that a reader computes intervals by
+subtraction and never stops the lane.
 """
 
 from __future__ import annotations
@@ -215,8 +216,8 @@ def create(
 def open_metrics(path: str | os.PathLike[str]) -> LaneMetrics:
     """Open the memory of a lane that is running, or that a killed run left.
 
-    Raises ValueError if the file is not a lane's memory or is truncated, and OSError if it is a link or cannot be
-    opened.
+    Raises ValueError if the file is not a lane's memory of this version, or is truncated, and OSError if it is a link or
+    cannot be opened.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb+") as file:

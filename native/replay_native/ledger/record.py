@@ -1,7 +1,8 @@
 """Kernels that record requests in a lane's metrics: counters, histograms and samples. Both engines use them.
 
 The calls for one request, in order: `record_taken`; then either `record_unsent`, or `record_attempt`, `record_sent`
-(if sending began) and `record_done`. `record_malformed` precedes the `record_done` of a malformed response.
+(if sending began) and `record_done`. For HTTP, `record_net_unsent` precedes `record_unsent`, and these precede
+`record_done`: `record_evaluation` if the response was evaluated, `record_net`, and `record_malformed` if it was malformed.
 Requests that are sent together (Kafka's) have `record_sent_together` and `record_done_together`.
 """
 
@@ -189,7 +190,7 @@ def record_taken(metrics, flags, lateness_ns, closed_loop):
 
 @kernel((METRICS_TYPE,))
 def record_attempt(metrics):
-    """Count a request for which connecting or sending began as sent and in flight."""
+    """Count a request as sent and in flight, at its first attempt to connect or to send."""
     metrics.counters[C.in_flight] += 1
     metrics.counters[C.sent] += 1
 

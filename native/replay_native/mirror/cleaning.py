@@ -150,7 +150,10 @@ def has_known_word(data, begin, end, checks):
 
 @kernel()
 def is_clean_target(data, begin, end, checks):
-    """Return whether a target can be sent unchanged, and holds no secret (or secrets are kept)."""
+    """Return whether a target can be sent unchanged, and holds no secret (or secrets are kept).
+
+    With `leaves_targets`, every target that would have to be searched is left to Python.
+    """
     for at in range(begin, end):
         if not 33 <= data[at] <= 126:
             return False
@@ -169,7 +172,8 @@ def is_clean_target(data, begin, end, checks):
 def is_clean_body(data, begin, end, checks):
     """Return whether a body holds no secret (or secrets are kept).
 
-    The result is False for a body that is too long to be searched.
+    A body that is longer than `body_max` is always left to Python. With `leaves_bodies`, so is every body that would have
+    to be searched.
     """
     if end - begin > checks.body_max:
         return False
@@ -314,7 +318,10 @@ def _take_one(data, begin, record, checks, batch):
 
 @kernel(types.int64(RING_TYPE, types.int64, types.int64, CHECKS_TYPE, BATCH_TYPE))
 def take(ring, taken, count, checks, batch):
-    """Read up to `count` requests after position `taken` of the ring, until the batch is full, and return how many."""
+    """Read up to `count` requests after position `taken` of the ring, and return how many.
+
+    It stops earlier if the ring is empty or the batch is full.
+    """
     used, data = batch.used, ring.data
     capacity, used[Used.TAKEN] = np.int64(data.shape[0]), taken
     for done in range(count):

@@ -1,4 +1,4 @@
-"""Which rows of a trace are sent. The numbers that requests get from this are the same in every run of the trace."""
+"""Which rows of a trace are sent. `replay.plan.numbers` maps the numbers of requests to rows by this."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from .survey import NOT_ALLOWED
 
 @kernel((uint32[::1], int64[:, ::1], uint8[::1], boolean[::1]))
 def mark_sent(request, requests, rules, marks):
-    """Mark the rows of a batch that are sent, according to the rules of their methods."""
+    """Write to `marks` whether each row of a batch is sent, according to the rule of its method."""
     for row in range(request.shape[0]):
         marks[row] = rules[method_of(requests, np.int64(request[row]))] < NOT_ALLOWED

@@ -10,9 +10,9 @@ from replay_native.ground.jit import kernel
 QUEUE = np.dtype([(name, "i8") for name in ("service_ns", "retries", "patience_ns", "turn", "taken_ns")])
 """The settings and the state of a queue.
 
-`service_ns` is how long a server needs for a request. `retries` is how often a request that took longer than
-`patience_ns` is tried again (0: requests wait without limit). `turn` is the next server, and `taken_ns` is when the
-last request arrived.
+`service_ns` is how long a server needs for a request. A request that takes longer than `patience_ns` is tried again, at
+most `retries` times (0: requests wait without limit). `turn` is the next server, and `taken_ns` is when the last request
+arrived.
 """
 
 

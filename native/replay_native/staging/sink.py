@@ -68,7 +68,7 @@ _prctl = libc.prctl
 
 HEARTBEAT_NS = 100_000_000
 AWAKE_NS = 60_000
-"""How long before a server is done the sink wakes up. This is about the time that waking up takes."""
+"""The sink wakes up this much before a server is done. This is about the time that waking up takes."""
 ACCEPT_AGAIN_NS = 10_000_000
 LISTENER_TOKEN, WAKE_TOKEN = -1, -2
 

@@ -74,8 +74,8 @@ PEER = np.dtype([
 ] + [("ssl", "u8")])  # fmt: skip
 """One connection of the sink.
 
-`ssl` is 0 for a plain connection. `in_time` is 1 if a server will be done with the request before `patience_ns` of
-the queue is over.
+`ssl` is 0 for a plain connection. `in_time` is 1 if a server will be done with the request within the queue's
+`patience_ns`, or if the queue has no retries.
 """
 
 SETTINGS = np.dtype([

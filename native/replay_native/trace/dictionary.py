@@ -299,7 +299,7 @@ def dense_ids(hashes, slots, slot_ids, state, ids):
     """Give 64-bit hashes consecutive ids, in the order in which they first appear. state[0] counts the ids.
 
     `slots` (0 is empty) is a power of two, at least twice state[0] + len(hashes). To limit the memory, at most
-    state[1] hashes get their own id. Any further hash shares the id that is its remainder.
+    state[1] hashes get their own id. Any further hash gets its remainder modulo state[1], an id that others have, too.
     """
     mask = np.int64(slots.shape[0] - 1)
     for index in range(hashes.shape[0]):

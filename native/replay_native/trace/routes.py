@@ -193,7 +193,10 @@ def _contains(hashes, value):
 
 @kernel()
 def _write_segment(data, begin, end, out, at, slugs, kept):
-    """Write the template of a segment after out[:at], which ends with a slash; return the offset after it."""
+    """Write the template of a segment after out[:at], which ends with a slash; return the offset after it.
+
+    A segment that begins with `{` is taken for a placeholder and copied, up to LITERAL_BYTES_MAX.
+    """
     if begin < end and data[begin] == 123:
         return copy_bytes(data, begin, min(end, begin + LITERAL_BYTES_MAX), out, at)
     stem = _stem(data, begin, end)

@@ -18,7 +18,7 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.randoms import exponential_of, random_of, unit_of
 
 EVEN, POISSON, GAMMA = 0, 1, 2
-"""Kinds of processes: gaps of exactly 1; exponential gaps; gaps that are Gamma variates with a given shape."""
+"""Kinds of processes: gaps of exactly 1 (the first is 0); exponential gaps; gaps that are Gamma variates of a shape."""
 
 COUNTER, SEGMENT, BEGIN_NS, END_NS, CHAIN_STATE, SWITCH_NS, SWITCHES, STARTED = 0, 1, 2, 3, 4, 5, 6, 7
 STATE_WORDS = 8
