@@ -88,7 +88,7 @@ class AuthSettings(TypedDict, total=False):
 
 
 class BodyRuleSettings(TypedDict, total=False):
-    """Bodies for routes whose requests have none in the recording."""
+    """Bodies of requests by route, in place of recorded ones."""
 
     route: Required[str]
     file: str | None

@@ -83,7 +83,7 @@ class Checks(NamedTuple):
     names: Annotated[Names, numba_type(Names), "parts of names that a body with secrets has"]
     secrets: Annotated[Secrets, numba_type(Secrets), "names of secret parameters"]
     keeps: Annotated[bool, "boolean", "secrets are kept"]
-    leaves_targets: Annotated[bool, "boolean", "every query is left to Python"]
+    leaves_targets: Annotated[bool, "boolean", "every target is left to Python"]
     leaves_bodies: Annotated[bool, "boolean", "every body is left to Python"]
     body_max: Annotated[int, "int64", "a longer body is left to Python"]
     name: Annotated[Array, "uint8[::1]", "scratch: the name of a header"]
