@@ -147,6 +147,6 @@ def test_recordings_that_cannot_be_used_are_refused(trace, tmp_path, capsys):
     assert invoke(["diff", "base=recorded", f"new={run}"]) == 2
     assert "holds no recorded responses" in capsys.readouterr().err
     assert invoke(["diff", "base=recorded", f"new={run}", "--trace", str(tmp_path / "nowhere")]) == 2
-    assert "not a trace at" in capsys.readouterr().err
+    assert "there is no trace at" in capsys.readouterr().err
     assert invoke(["diff", "base=recorded"]) == 2
     assert "the runs of exactly one other side" in capsys.readouterr().err

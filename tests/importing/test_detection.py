@@ -115,7 +115,7 @@ UNREAD = {
         '{\n  "at": 1700000000,\n  "path": "/a"\n}\n{\n  "at": 1700000001,\n  "path": "/b"\n}\n',
         [Event(AT * S, "GET", b"/a"), Event((AT + 1) * S, "GET", b"/b")],
     ),
-    "an array of JSON": ('[\n{"at": 1700000000, "path": "/a"}]\n', [Event(AT * S, "GET", b"/a")]),
+    "a JSON array": ('[\n{"at": 1700000000, "path": "/a"}]\n', [Event(AT * S, "GET", b"/a")]),
 }
 
 
