@@ -444,6 +444,20 @@ def test_a_response_that_was_captured_whole_is_in_the_trace(tmp_path: Path) -> N
     assert batch.first_byte_ns is not None and batch.first_byte_ns.tolist() == [1_000 * MS_NS] * 3
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_a_response_whose_last_bytes_are_missing_has_no_duration(last: bool, tmp_path: Path) -> None:
+    frames = by_time(talk(1_111, 2, body=b"y" * 9_000))
+    payloads = [number for number, frame in enumerate(frames) if b"yyy" in frame.data]
+    of_first = payloads[: len(payloads) // 2]
+    gone = of_first[-1] if last else of_first[1]
+    trace = imported(tmp_path, pcap([*frames[:gone], *frames[gone + 1 :]]))
+    (batch,) = trace.batches()
+    assert batch.took_ns is not None and batch.first_byte_ns is not None
+    assert batch.first_byte_ns.tolist() == [1_000 * MS_NS] * 2
+    first, second = batch.took_ns.tolist()
+    assert second > 1_000 * MS_NS and first == (-1 if last else second)
+
+
 def test_a_response_with_a_hole_has_no_body(tmp_path: Path) -> None:
     frames = by_time(talk(1_111, 1, body=b"y" * 9_000))
     trace = imported(tmp_path, pcap([*frames[:6], *frames[7:]]))

@@ -112,6 +112,31 @@ def test_a_value_by_value_is_one_for_each_recorded_value_client_and_run(
         assert re.fullmatch(r"[a-z]{3}@[a-z]\.[a-z]{7}", first[0])
 
 
+@pytest.mark.parametrize(("generate", "by", "is_number"), [
+    ("uuid", "client", False), ("email", "value", False), ("word", "value", False), ("uuid", "request", False),
+    ("like", "value", True),
+])  # fmt: skip
+def test_a_generated_value_in_place_of_a_number_leaves_the_body_json(generate, by, is_number, tmp_path) -> None:
+    rules = VARIABLE + f'generate = "{generate}"\nby = "{by}"\n' + SET.format("POST /login", "json", "/n", "{v}")
+    found = [json.loads(body)["n"] for _, _, body in sent(tmp_path, rules) if '"n"' in body]
+    assert len(found) == 2
+    assert all(isinstance(number, int if is_number else str) and number != 12 for number in found)
+
+
+@pytest.mark.parametrize("recorded", ["-12", "-1.5", "10", "0"])
+def test_a_number_like_a_recorded_one_never_begins_with_0(recorded: str, tmp_path: Path) -> None:
+    body = f'{{"n": {recorded}}}'.encode()
+    with TraceWriter(tmp_path / "t.trace") as writer:
+        number = writer.add_request("POST", b"/login", None, headers=JSON, body=body)
+        writer.add_events(
+            START_NS + np.arange(200), np.full(200, number, np.uint32), np.arange(200, dtype=np.uint32),
+            np.full(200, 200, np.int16), np.full(200, -1),
+        )  # fmt: skip
+    rules = VARIABLE + 'generate = "like"\nby = "value"\n' + SET.format("POST /login", "json", "/n", "{v}")
+    found = [json.loads(body)["n"] for _, _, body in sent(tmp_path, rules)]
+    assert len(set(found)) > 5 and all((number < 0) == recorded.startswith("-") for number in found)
+
+
 def test_a_header_is_set_where_it_was_recorded(tmp_path: Path) -> None:
     rule = '[[set]]\nroute = "*"\nheader = "authorization"\nvalue = "Bearer y"\nwhen_recorded = true\n'
     requests = sent(tmp_path, rule)

@@ -193,7 +193,7 @@ _OF_CLIENT = np.uint64(0x5BD1E9955BD1E995)
 _IPV6_NETWORK = np.frombuffer(b"2001:db8::", dtype=np.uint8)
 """The network for documentation (RFC 3849)."""
 
-_QUESTION, _COLON, _DOT = 63, 58, 46
+_QUESTION, _COLON, _DOT, _MINUS = 63, 58, 46, 45
 _STAR, _SLASH, _PERCENT = 42, 47, 37
 
 
@@ -345,13 +345,15 @@ def template_length(table, template, row):
 def put_like(at, text, begin, end, seed, client):
     """Write a text with random ASCII letters and digits in place of its own.
 
-    Lower case stays lower case, and upper case stays upper case. A digit at the beginning never becomes 0.
+    Lower case stays lower case, and upper case stays upper case. A digit at the beginning, or after a minus sign
+    there, never becomes 0, so that a number in JSON stays one.
     """
+    first = begin + (begin < end and text[begin] == _MINUS)
     for place in range(begin, end):
         byte = np.int64(text[place])
         bits = np.int64(random_of(seed, client, np.uint64(place - begin)) >> np.uint64(33))
         if 48 <= byte <= 57:
-            byte = 49 + bits % 9 if place == begin else 48 + bits % 10
+            byte = 49 + bits % 9 if place == first else 48 + bits % 10
         elif 97 <= byte <= 122:
             byte = 97 + bits % 26
         elif 65 <= byte <= 90:

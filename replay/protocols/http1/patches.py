@@ -19,7 +19,7 @@ from replay.trace.places import Place, form_fields, json_leaves, path_segments, 
 from replay.trace.requests import Request
 from replay_native.templates.text import LITERAL
 
-from .templates import Encode, Part, Patches, Template, Values, is_generated_by_value, merged, parse_template
+from .templates import Encode, Part, Patches, Template, Values, is_generated_text, merged, parse_template
 
 RECORDED_SEGMENT = "{*}"
 """A segment of a path that stays as recorded."""
@@ -181,7 +181,7 @@ class _Patcher:
         """Return the parts of a value, encoded for its place.
 
         In place of a JSON value without quotes, a single `{name}` is written as a JSON value, and any other text in
-        quotes. A generated value is written in quotes, too, unless it replaces a number.
+        quotes. A generated value is written in quotes, too, unless it is a number like the recorded one.
         """
         if encode not in ("json", "json_value"):
             return list(parse_template(value.encode(), self._values, encode))
@@ -191,8 +191,8 @@ class _Patcher:
         if re.fullmatch(r"\{[A-Za-z_]\w*\}", value) is None:
             return list(quoted)
         parts = parse_template(value.encode(), self._values, "json")
-        is_text = any(map(is_generated_by_value, parts)) and not _is_number(self._values.recorded or b"")
-        return list(quoted if is_text else parts)
+        recorded = self._values.recorded or b""
+        return list(quoted if any(is_generated_text(part, recorded) for part in parts) else parts)
 
     def _own_path(self, one: RuleOfRoute, before: str, has_queries: bool) -> tuple[Part, ...] | None:
         """Return the path of a rule, segment by segment, if requests need different paths; otherwise None.
@@ -231,10 +231,6 @@ def _without_quotes(parts: Sequence[Part]) -> list[Part]:
     if len(parts) == 1:
         return [first._replace(text=first.text[1:-1])]
     return [first._replace(text=first.text[1:]), *parts[1:-1], last._replace(text=last.text[:-1])]
-
-
-def _is_number(text: bytes) -> bool:
-    return re.fullmatch(rb"-?\d+(?:\.\d+)?", text) is not None
 
 
 def is_by_request(path: str, values: Values) -> bool:

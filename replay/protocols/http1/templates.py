@@ -50,6 +50,7 @@ CSV_BYTES_MAX = 1 << 30
 
 CSV_ROWS_MAX = 10_000_000
 
+_NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 _PLACEHOLDER = re.compile(rb"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _BUILT_IN = {
     b"uuid": UUID, b"email": EMAIL, b"client": CLIENT, b"n": NUMBER,
@@ -316,9 +317,11 @@ def parse_path(path: str, values: Values) -> tuple[Part, ...]:
     return merged([*parse_template(before, values, "segment"), *parse_template(mark + query, values, "form")])
 
 
-def is_generated_by_value(part: Part) -> bool:
-    """Return whether a part is a generated value that is written as text, not as a number."""
-    return part.kind in FIXED_BYTES or part.kind == kernels.CLIENT_LIKE
+def is_generated_text(part: Part, recorded: bytes) -> bool:
+    """Return whether a part is generated, and is not a number in place of the number `recorded`."""
+    if part.kind == kernels.CLIENT_LIKE:
+        return _NUMBER.fullmatch(recorded) is None
+    return part.kind in FIXED_BYTES
 
 
 def is_link(part: Part) -> bool:

@@ -92,6 +92,17 @@ def test_what_leads_nowhere_is_named_with_its_place(tmp_path, old, new, named):
     assert named in f"{caught.value} {caught.value.hint}"
 
 
+def test_a_cycle_behind_one_that_is_meant_is_refused():
+    """A search that goes through the call that closes a cycle would reach c before it sees a -> b -> a."""
+    services = {
+        "a": {"routes": {"all": {"calls": ["c", "b"]}}, "calls": {"c": {"closes_cycle": True}, "b": {}}},
+        "b": {"routes": {"all": {"calls": ["a"]}}, "calls": {"a": {}}},
+        "c": {"routes": {"all": {"calls": ["b"]}}, "calls": {"b": {}}},
+    }
+    with pytest.raises(UsageError, match=r"a -> b -> a is a cycle of calls|b -> a -> b is a cycle of calls"):
+        parse_twin({"services": services})
+
+
 def test_a_cycle_that_is_meant_is_taken():
     services = {
         "a": {"routes": {"all": {"calls": ["b"]}}, "calls": {"b": {}}},

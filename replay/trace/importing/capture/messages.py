@@ -33,7 +33,7 @@ class Message:
     """One message.
 
     `at_ns`, `acknowledged` and `number` belong to the segment with its first byte, `end_ns` to the one with its last.
-    If its last bytes are missing, `end_ns` is `at_ns`. If the close of the connection ends it, `end_ns` is the time of
+    If its last bytes are missing, `end_ns` is -1. If the close of the connection ends it, `end_ns` is the time of
     the close. `end` is the position in the stream after its last byte. A `damaged` message lacks bytes of its body;
     `body_bytes` still counts them.
     """
@@ -111,7 +111,7 @@ class Messages:
             self._damage(size)
             if self._left == 0:
                 self.state = HEAD
-                self._end(self._begun[0])
+                self._end(-1)
         elif self.state == CLOSE:
             self._damage(size)
         elif self.state not in (LOST, OTHER):

@@ -104,7 +104,7 @@ class PcapReader(RecordReader):
             host=host.lower().decode("latin-1"),
             client=forwarded.split(b",")[0].strip() or exchange.client,
             status=int(response.start[1]) if response else -1,
-            took_ns=max(0, response.end_ns - request.at_ns) if response else -1,
+            took_ns=max(0, response.end_ns - request.at_ns) if response and response.end_ns >= 0 else -1,
             size=response.body_bytes if response else -1,
             headers=self.kept(end_to_end(request.headers)),
             body=request.body,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["server", "client", "producer", "consumer", "internal"]
 
+_HEXADECIMAL = re.compile(r"[0-9A-Fa-f]*")
 _OF_SERVERS = ("http.target", "url.path", "http.route", "http.server_name")
 """Attributes that only spans of servers have."""
 
@@ -73,11 +75,12 @@ def span_id(trace: Any, span: Any) -> SpanId | None:
 
 
 def _normal(text: str) -> str:
-    """Return an id of up to 16 or of 32 characters in lower case and without leading zeros; any other unchanged.
+    """Return a hexadecimal id in lower case and without leading zeros; any other unchanged.
 
-    Some programs write only 64 bits of an id that has 128. Trace ids in base64 have other lengths.
+    Some programs write only 64 bits of an id that has 128. An id in base64 has other lengths, or ends with `=`.
     """
-    return text.lower().lstrip("0") if len(text) in (16, 32) or len(text) < 16 else text
+    is_hexadecimal = (len(text) <= 16 or len(text) == 32) and _HEXADECIMAL.fullmatch(text)
+    return text.lower().lstrip("0") if is_hexadecimal else text
 
 
 def kind_of(name: str, attributes: dict[str, Any]) -> Kind:
