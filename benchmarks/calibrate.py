@@ -289,7 +289,7 @@ def _parallel(work: Callable, cells: Sequence[Cell], *more: int) -> dict:
 
 
 def main() -> None:
-    """Measure, and write the tables into docs/statistics.md; exit with 1 if false alarms of the grid exceed BOUND."""
+    """Measure, and write the tables into docs/statistics.md; exit with 1 if a cell has more false alarms than BOUND."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--only", choices=("grid", "shapes"), help="measure only this part")

@@ -469,7 +469,7 @@ def _check_orphans(world: World) -> None:
 
 
 def _check_accounts(world: World) -> None:
-    """Check that every request of each share is in one account, and that the accounts are true."""
+    """Check that agents that ended reported what they sent, and that the accounts of lost agents balance."""
     state = world.coordinator
     for seat in state.seats:
         agent = world.agents[seat.agent]

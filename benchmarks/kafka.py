@@ -324,7 +324,7 @@ def punctuality(folder: Path, of: Broker, trace: Path) -> dict[str, dict[str, di
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Measure encoding, capacity and punctuality."""
+    """Return the figures of all three benchmarks, against a broker that is started for them."""
     trace = trace_of(folder / "kafka.trace")
     with broker(folder) as of:
         return {

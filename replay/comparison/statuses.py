@@ -20,9 +20,9 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
 
     None is also returned if a side has no statuses to compare with the recording.
 
-    A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION.
-    Otherwise the verdict is INVALID if most runs of a side failed by their statuses, and INCONCLUSIVE if base is
-    worse by more than SUSPECT_SHARE.
+    The verdict is REGRESSION if the share of responses with a worse status than recorded is higher in `new` than in
+    `base` by more than SUSPECT_SHARE. Otherwise it is INVALID if most runs of a side failed by their statuses, and
+    INCONCLUSIVE if that share is higher in `base` by more than SUSPECT_SHARE.
     """
     old, now = _share(base), _share(new)
     if old is None or now is None:

@@ -18,7 +18,7 @@ RUNS_MIN = 4
 def change_text(value: float, metric: Metric) -> str:
     """Return a change as text: `+12.0%`, `2.50x` from +100% on, or for shares `+0.30 pt` (percentage points).
 
-    An infinite bound is `any` or `any less`.
+    An infinite change, which is an open bound of an interval, is `any` or `any less`.
     """
     if math.isinf(value):
         return "any" if value > 0 else "any less"

@@ -69,7 +69,7 @@ def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared
     if run.document.validity.verdict == "INVALID":
         return Shared(evidence=["the run is INVALID, so the generator itself may have slowed all routes"])
     if _waited(rows[harmed:]):
-        return Shared(evidence=["requests waited for a connection, which all routes share"])
+        return Shared(evidence=["requests waited for a connection, and all routes share the connections"])
     edges, routes = series_of(run, rows)
     if edges.size == 0:
         return Shared(evidence=["the run has too few seconds or routes to compare routes over time"])

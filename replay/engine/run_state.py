@@ -203,7 +203,7 @@ def _lanes_of(adapter: ProtocolAdapter, share: LaneRange | None) -> LaneRange:
     if share is not None and share.count != count:
         raise UsageError(
             f"this machine would run {count} lanes, and its share of the run is {share.count} lanes",
-            hint="give -t, or --engine native",
+            hint="give -t 1, so that each machine runs one lane",
         )
     return share or LaneRange(0, count, count)
 

@@ -77,7 +77,7 @@ class Reachable(NamedTuple):
 
 
 async def resolve(target: Target, scenario: Scenario) -> tuple[Address, ...]:
-    """Return the target's distinct addresses in the resolver's order.
+    """Return the target's distinct addresses, in the order of the hosts file or, from DNS, with IPv4 first.
 
     TargetError if the name has none; LimitError if one is not allowed.
     """

@@ -118,7 +118,7 @@ def sum_counters(counters: Sequence[np.ndarray]) -> dict[str, int]:
 
 
 def lanes_cpu_ns(counters: Sequence[np.ndarray]) -> int:
-    """Return the CPU time of all lanes in ns, each from its first due request to the last request that ended."""
+    """Return the CPU time of all lanes in ns, each from its first due request to its end."""
     return sum(max(int(words[AT["cpu_last_ns"]]) - int(words[AT["cpu_first_ns"]]), 0) for words in counters)
 
 

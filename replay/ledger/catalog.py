@@ -196,7 +196,7 @@ COUNTERS = (
     Counter("planned", "requests that were due", metric="replay_due_total"),
     Counter("sent", "requests that were attempted", metric="replay_sent_total"),
     Counter("ok", "requests with a complete response, of any status"),
-    Counter("error", "requests without a complete response, time-outs aside"),
+    Counter("error", "requests that failed other than by a time-out"),
     Counter("timeout", "requests without a complete response in time"),
     Counter("in_flight", "requests attempted that have not ended", "level"),
     Counter(
@@ -244,7 +244,7 @@ COUNTERS = (
     Counter("first_due_ns", "when the first request was due", "stamp"),
     Counter("last_done_ns", "when the last request ended", "stamp"),
     Counter("cpu_first_ns", "the thread's CPU clock when the first request was due", "stamp"),
-    Counter("cpu_last_ns", "the thread's CPU clock when the last request ended", "stamp"),
+    Counter("cpu_last_ns", "the thread's CPU clock when the lane ended", "stamp"),
     Counter("idle_ns", "time without anything to do; spinning for a due time is idle"),
     Counter("loops", "turns of the lane's loop"),
 )

@@ -64,7 +64,7 @@ def _starts(payload: np.ndarray) -> np.ndarray:
     if not lengths.size or lengths.max() < BYTES_MAX:
         return starts
     found, at = [], 0
-    # Only numbers of nine bytes need this loop: counts above 2^55, which are very rare.
+    # Only numbers of nine bytes need this loop: counts of at least 2^55, which are very rare.
     while at < payload.size:
         found.append(at)
         rest = payload[at : at + BYTES_MAX - 1]

@@ -36,7 +36,7 @@ _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\.")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A name's addresses, IPv6 after IPv4, each once.
+    """A name's addresses, each once, in the order of the hosts file; those from DNS with IPv4 first.
 
     `found` is the name that has them. `ttl_s` is None if nothing limits the validity of the answer.
     """
@@ -96,7 +96,10 @@ async def _ask_until_it_fits(name: str, settings: Settings, note: Note) -> Answe
 
 
 async def _ask_dns(name: str, settings: Settings, note: Note) -> Answer:
-    """Try one candidate after the other until one has addresses."""
+    """Query the candidates one after another, until one has addresses or glibc would stop.
+
+    Raises NameFailure if none has any.
+    """
     begin = time.monotonic()
     client = Client(settings, note)
     asked: list[str] = []

@@ -56,7 +56,7 @@ class Began(msgspec.Struct):
 
 
 class Given(msgspec.Struct):
-    """Counts of the serving process, which the writer notes beside its own. `ended` marks the last ones."""
+    """Counts of the serving process, which the writer adds to its own in the notes. `ended` marks the last counts."""
 
     lost: dict[str, int]
     incomplete: dict[str, int]

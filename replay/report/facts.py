@@ -79,7 +79,7 @@ DROPPED_WORDS = {
 
 
 def _answers(answers: AnswerFigures) -> Fact:
-    """Return how many responses were kept and lost, and in how many bodies secrets were redacted."""
+    """Return how many responses and bodies were kept, cut and lost, and what was done with their secrets."""
     words = [f"{counted(answers.kept, 'response')} kept"]
     if answers.bodies:
         bodies = f"{counted(answers.bodies, 'body', 'bodies')}"

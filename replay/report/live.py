@@ -155,7 +155,7 @@ class LiveView:
             count for _, count in self._failures.most_common(FAILURES_SHOWN)
         )
         parts += [f"{more:,} others"] if more else []
-        parts += [f"{self._worse:,} worse than recorded"] if self._worse else []
+        parts += [f"{self._worse:,} with a worse status than recorded"] if self._worse else []
         return ", ".join(parts) or "none"
 
     def _kind(self) -> str:

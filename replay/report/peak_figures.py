@@ -89,7 +89,9 @@ def _by_load(found: Climb, shown: Shown, up: Axis) -> Chart:
     """Draw a figure by load: a dot for each trial, and for each stage a line through the medians of its loads."""
     loads = [trial.load for trial, _ in shown]
     low, high = padded(min(loads), max(loads), is_log=True, by=0.04)
-    plot = Chart(Axis(low, high, "load: times the recording", is_log=True, label=times_label), up)
+    plot = Chart(
+        Axis(low, high, "load: times the recorded one, or the scenario's", is_log=True, label=times_label), up
+    )
     if found.peak and not math.isinf(found.above):
         plot.shade(min(found.above, high), high, RED, "objectives missed", opacity=0.08)
         plot.rule_x(found.peak, GREEN, "peak")

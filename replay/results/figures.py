@@ -117,8 +117,8 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
     """Delays of the generator (docs/lane-contract.md), summed over the lanes.
 
-    `gap_max_ns` is the largest gap of all lanes. The `_net` latencies exclude these delays. `response_arrived` ends
-    when the response arrived (null: not known).
+    `gap_max_ns` is the largest gap of all lanes. `response_net` excludes these delays. `service_net` and
+    `response_arrived` exclude only the time for which a response lay unread. Each is null if not known.
     """
 
     sends_postponed: int = 0

@@ -92,7 +92,8 @@ def whole_run(root: Path, name: str) -> Path:
         raise InputError("there is no run of this name here")
     if not is_own_file(path / "run.json"):
         raise InputError(
-            f"the run {name} has not ended, or was killed", hint="replay report completes a killed run"
+            f"the run {name} has not ended, or was killed",
+            hint="if it was killed, complete it with replay report RUN",
         )
     _refuse_foreign(path, name)
     if (path / ANSWERS).is_dir():

@@ -244,7 +244,7 @@ class _Compiler:
 
 
 def _repeat(code: Code, least: int, most: int, lazy: bool) -> Code:
-    """Return code that matches `least` to `most` times; -1 for `most` means any number."""
+    """Return code that matches `code` `least` to `most` times (-1: any number), as few as possible if `lazy`."""
     if most < 0:
         size = len(code)
         choice = (SPLIT, size + 2, 1) if lazy else (SPLIT, 1, size + 2)

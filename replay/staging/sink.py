@@ -358,7 +358,7 @@ def _server_context(tls: Identity) -> int:
         if libssl.call_int("SSL_CTX_load_verify_locations", context, str(tls.client_ca).encode(), None) != 1:
             problem = f"{tls.client_ca} holds no certificates"
         libssl.call("SSL_CTX_set_verify", context, _VERIFY_PEER_AND_FAIL, None)
-    # Sessions with client certificates can be resumed only in the context that created them.
+    # If clients present certificates, OpenSSL refuses to resume a session unless the server has set an id context.
     libssl.call("SSL_CTX_set_session_id_context", context, b"sink", 4)
     if not tls.resume:
         libssl.call("SSL_CTX_set_options", context, _OP_NO_TICKET)

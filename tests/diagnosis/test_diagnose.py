@@ -132,7 +132,7 @@ def test_requests_that_waited_for_connections_of_the_generator_share_no_cause(tm
         return 2.0 if second < RISES else 300.0
 
     run = run_of(tmp_path / "run", is_slow, wait_ms=400.0)
-    found, waited = diagnose(run), "requests waited for a connection, which all routes share"
+    found, waited = diagnose(run), "requests waited for a connection, and all routes share the connections"
     assert found.shared_cause == []
     assert found.shared_evidence == [waited] and waited in found.words
     assert " ".join(shown(run).split()).count(waited) == 1

@@ -215,7 +215,14 @@ def pairs(**headers: str) -> list[dict[str, str]]:
             {"content": {"size": 9, "mimeType": "text/html", "text": "<h1"}},
             RecordedResponse("text/html", (), 9, 0, b"<h1", cut=True),
         ),
-        ({"content": {"size": 4, "mimeType": "a/b", "text": "!", "encoding": "base64"}}, RecordedResponse("a/b", (), 4)),
+        (
+            {"content": {"size": 4, "mimeType": "image/png", "text": "AAEC\r\n/w==\r\n", "encoding": "base64"}},
+            RecordedResponse("image/png", (), 4, body_digest(b"\x00\x01\x02\xff")),
+        ),
+        *(
+            ({"content": {"size": 4, "mimeType": "a/b", "text": text, "encoding": "base64"}}, RecordedResponse("a/b", (), 4))
+            for text in ("!", "AA!EC/w==", "AAEC/w==é", "\ud800")
+        ),
         ({"content": {"size": 0, "mimeType": "x-unknown", "text": ""}}, RecordedResponse("", (), 0, body_digest(b""), b"")),
         ({"content": {"size": 9, "mimeType": "x-unknown"}}, None),
     ],

@@ -346,6 +346,10 @@ def test_bodies_and_entries_of_hars(tmp_path: Path) -> None:
     entries = [
         _entry(request={"postData": form}),
         _entry(request={"postData": {"mimeType": "x/y", "text": "aGVsbG8=", "encoding": "base64"}}),
+        *(
+            _entry(request={"postData": {"mimeType": "x/y", "text": text, "encoding": "base64"}})
+            for text in ("aGVs!bG8=", "aGVsbG8=é", "a")
+        ),
         _entry(startedDateTime=None),
         _entry(_fetchType="Disk Cache"),
         _entry(response={"status": 0}, timings={}),
@@ -358,7 +362,9 @@ def test_bodies_and_entries_of_hars(tmp_path: Path) -> None:
     parts = f'--XX\r\n{disposition}"a"\r\n\r\n1\r\n{file_part}'
     assert got.column("body") == [parts, "hello", "", ""]
     assert got.column("took_ns")[2:] == [-1, -1]
-    assert got.manifest.rejected == {"no start time": 1, "from the browser's cache": 1, "never sent": 1}
+    assert got.manifest.rejected == {
+        "bad body": 3, "no start time": 1, "from the browser's cache": 1, "never sent": 1,
+    }  # fmt: skip
 
 
 def test_glued_records_of_gor_are_read_or_counted(tmp_path: Path) -> None:

@@ -116,8 +116,12 @@ def test_a_value_by_value_is_one_for_each_recorded_value_client_and_run(
     ("uuid", "client", False), ("email", "value", False), ("word", "value", False), ("uuid", "request", False),
     ("like", "value", True),
 ])  # fmt: skip
-def test_a_generated_value_in_place_of_a_number_leaves_the_body_json(generate, by, is_number, tmp_path) -> None:
-    rules = VARIABLE + f'generate = "{generate}"\nby = "{by}"\n' + SET.format("POST /login", "json", "/n", "{v}")
+def test_a_generated_value_in_place_of_a_number_leaves_the_body_json(
+    generate, by, is_number, tmp_path
+) -> None:
+    rules = (
+        VARIABLE + f'generate = "{generate}"\nby = "{by}"\n' + SET.format("POST /login", "json", "/n", "{v}")
+    )
     found = [json.loads(body)["n"] for _, _, body in sent(tmp_path, rules) if '"n"' in body]
     assert len(found) == 2
     assert all(isinstance(number, int if is_number else str) and number != 12 for number in found)

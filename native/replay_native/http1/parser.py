@@ -239,7 +239,7 @@ def _length_part_ends(p):
 
 @kernel(inlined=True)
 def _connection_part_ends(p):
-    """Process one of the comma-separated words of a Connection header."""
+    """Record whether the word of a Connection header that ends here is `close` or `keep-alive`."""
     if p.word == _W_CLOSE:
         p.header_flags |= SAID_CLOSE
     elif p.word == _W_KEEP_ALIVE:

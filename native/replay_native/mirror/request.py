@@ -63,7 +63,7 @@ _CGI_LENGTH, _CGI_ENCODING = _text(b"content_length"), _text(b"transfer_encoding
 
 @kernel(inlined=True)
 def is_text(data, begin, end, text):
-    """Return whether data[begin:end] is `text` (given in lower case), in upper or lower case."""
+    """Return whether data[begin:end] equals `text`, which is in lower case, if case is ignored."""
     if end - begin != text.size:
         return False
     for i in range(text.size):

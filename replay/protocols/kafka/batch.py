@@ -133,7 +133,10 @@ class Rooms:
         return np.empty(size, np.uint8), np.empty(min(RECORDS_MAX, size // RECORD_BYTES_MIN), ENTRY)
 
     def give_back(self, batch_bytes: int, room: tuple[np.ndarray, np.ndarray]) -> None:
-        """Keep the memory of a batch of at most `batch_bytes` for reuse, up to ROOMS_KEPT of a size; free any other."""
+        """Keep the memory of a batch of at most `batch_bytes` for reuse.
+
+        Memory for one larger record, and memory of a size of which ROOMS_KEPT are kept already, is freed.
+        """
         size = batch_bytes + HEADER_BYTES + OVERHEAD_MAX
         if room[0].size == size and room[1].size == min(RECORDS_MAX, size // RECORD_BYTES_MIN):
             kept = self._kept.setdefault(size, [])

@@ -169,7 +169,7 @@ async def listen(sock: socket.socket, handle: Callable[[trio.SocketStream], Any]
 
 
 def bound(key: str, port: int) -> socket.socket:
-    """Return a listening socket on loopback. Raises UsageError if the port cannot be used."""
+    """Return a listening socket on loopback. Raises UsageError, with the setting `key`, if the port cannot be used."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

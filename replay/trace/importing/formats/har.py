@@ -187,7 +187,7 @@ def _posted(posted: _Posted) -> tuple[bytes, str]:
     if posted.text or not posted.params:
         text = (posted.text or "").encode("utf-8", "surrogatepass")
         if (posted.encoding or "").lower() == "base64":
-            return base64.b64decode(text), kind
+            return _decoded(text), kind
         return text, kind
     if kind.lower().startswith("multipart/"):
         found = _BOUNDARY.search(kind)
@@ -195,6 +195,11 @@ def _posted(posted: _Posted) -> tuple[bytes, str]:
         return _multipart(posted.params, boundary), kind if found else f"{kind}; boundary={boundary}"
     pairs = [(param.name, param.value or "") for param in posted.params]
     return urllib.parse.urlencode(pairs).encode(), kind or "application/x-www-form-urlencoded"
+
+
+def _decoded(text: bytes) -> bytes:
+    """Decode base64, which may have line breaks. Raises binascii.Error if it is malformed."""
+    return base64.b64decode(b"".join(text.split()), validate=True)
 
 
 def _size(value: float) -> int:
@@ -221,7 +226,7 @@ def _content_bytes(content: _Content) -> bytes | None:
     if content.text is None or (not content.text and content.size != 0):
         return None
     if (content.encoding or "").lower() == "base64":
-        return base64.b64decode(content.text)
+        return _decoded(content.text.encode("utf-8", "surrogatepass"))
     named = _CHARSET.search(content.mimeType or "")
     try:
         return content.text.encode(named[1] if named else "utf-8")
