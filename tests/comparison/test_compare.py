@@ -387,7 +387,7 @@ def test_not_a_number_in_a_log_is_named(tmp_path):
     base, new = (logs(tmp_path, label, 1.0, Layout(3), "us") for label in ("base", "new"))
     path = tmp_path / "new3.hlog"
     path.write_bytes(path.read_bytes().replace(b"Tag=GET,0.000", b"Tag=GET,NaN"))
-    with pytest.raises(InputError, match=r"new3\.hlog holds no histograms .*not a number"):
+    with pytest.raises(InputError, match=r"new3\.hlog holds no histograms .*not a finite number"):
         compare(base, new)
 
 

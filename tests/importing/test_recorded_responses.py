@@ -221,7 +221,7 @@ def pairs(**headers: str) -> list[dict[str, str]]:
         ),
         *(
             ({"content": {"size": 4, "mimeType": "a/b", "text": text, "encoding": "base64"}}, RecordedResponse("a/b", (), 4))
-            for text in ("!", "AA!EC/w==", "AAEC/w==é", "\ud800")
+            for text in ("!", "AA!EC/w==", "AAEC/w==é")
         ),
         ({"content": {"size": 0, "mimeType": "x-unknown", "text": ""}}, RecordedResponse("", (), 0, body_digest(b""), b"")),
         ({"content": {"size": 9, "mimeType": "x-unknown"}}, None),
