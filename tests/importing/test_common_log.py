@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from replay.trace.importing.pseudonyms import Pseudonyms
+from replay.trace.importing.secret_names import SECRET_NAMES, SECRET_SUFFIXES, SET_COOKIE
 from tests.oracles.log_oracle import GOOD, expected, scan, target_case
 
 pytestmark = pytest.mark.boundscheck
@@ -155,6 +156,17 @@ def test_a_flood_of_made_up_methods_is_bounded() -> None:
 
 def test_the_scanner_leaves_no_secret_that_the_cleaner_would_replace() -> None:
     assert [complaint for seed in range(150) if (complaint := target_case(seed))] == []
+
+
+@pytest.mark.parametrize("after", ["", "+", "%20", "1", "_", "$", "%5B%5D"])
+@pytest.mark.parametrize("operator", ["=", ":", ":[", "%3A", "=%22"])
+def test_the_scanner_leaves_no_value_of_a_secret_name_that_the_cleaner_would_replace(
+    after: str, operator: str
+) -> None:
+    names = [*SECRET_SUFFIXES, *SECRET_NAMES, SET_COOKIE, "x-user", "X-Real-IP", "id_token", "PHPSESSID"]
+    lines = [GOOD.replace(b"/a?b=1", f"/a?{name}{after}{operator}abc123".encode()) for name in names]
+    good, counts, _ = scan(lines)
+    assert (good, counts) == expected(lines)
 
 
 def test_what_a_line_gives_does_not_depend_on_the_lines_before_it() -> None:

@@ -95,6 +95,9 @@ SECRET_NAMES = (
 )
 """A parameter whose whole name is one of these is secret."""
 
+SET_COOKIE = "set-cookie"
+"""A header, and so a name before a colon, that is secret although `cookie` is not its whole name."""
+
 SECRET_WORDS = frozenset(
     {
         "auth", "authorization", "authentication", "bearer", "cookie", "credential", "credentials", "csrf", "hmac", "jwt",

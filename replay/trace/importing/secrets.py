@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
-from .secret_names import is_secret, is_secret_header
+from .secret_names import SET_COOKIE, is_secret, is_secret_header
 
 REDACTED = "REDACTED"
 """Replaces a secret value in texts that are displayed."""
@@ -157,7 +157,7 @@ def _is_secret_beside_colon(name: str) -> bool:
     """
     lowered = name.lower()
     return (
-        is_secret(name) or lowered == "set-cookie" or (lowered.startswith("x-") and is_secret_header(lowered))
+        is_secret(name) or lowered == SET_COOKIE or (lowered.startswith("x-") and is_secret_header(lowered))
     )
 
 
