@@ -4,8 +4,11 @@
 requests per CPU second of all processes of the proxy (16 connections). For the mirror receiver only recorded requests are
 counted, including those that it writes after the load has ended. Its requests have one body of 1 kB, bodies that all
 differ, or bodies and headers with secrets that all differ. `--mitmdump PATH` is the command of mitmproxy, which is left out
-if it is not installed. The benchmark needs wrk and nginx. With `--kills N` it kills the proxy and the receiver N times each
-at random moments (`--seed`), and checks their traces.
+if it is not installed. The benchmark needs wrk and nginx.
+
+With `--kills N` it kills the proxy and the receiver N times each at random moments (`--seed`), and checks their traces. With
+`--nginx` it lets nginx mirror requests that ab sends, and compares the counts. With `--memory SECONDS` it prints the memory
+of recordings of that length.
 """
 
 from __future__ import annotations
@@ -28,6 +31,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROUNDS, SECONDS = 3, 4
+TO_MIRROR = 100_000
+"""Requests that nginx mirrors with `--nginx`."""
+
+SAMPLES, GROWTH_MIB = 10, 8
+"""Samples of the memory with `--memory`, and by how much the last may exceed those of the first half."""
+
 LUA = 'wrk.method = "POST"\nwrk.body = string.rep("x", 1024)\nwrk.headers["Content-Type"] = "text/plain"\n'
 _NUMBERED = """
 local rest = {rest}
@@ -61,7 +70,14 @@ http {{
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   upstream service {{ server 127.0.0.1:{service}; keepalive 64; keepalive_requests 100000000; }}
-  server {{ listen 127.0.0.1:{port}; location / {{ {rules} }} }}
+  upstream receiver {{ server 127.0.0.1:{receiver}; keepalive 64; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port}; location / {{ {rules} }}
+    location = /mirrored {{
+      internal; log_subrequest on; access_log {folder}/mirrored; proxy_http_version 1.1;
+      proxy_set_header Connection ""; proxy_pass http://receiver$request_uri;
+    }}
+  }}
 }}
 """
 TO_SERVICE = 'proxy_pass http://service; proxy_http_version 1.1; proxy_set_header Connection "";'
@@ -93,12 +109,14 @@ def running(command: list[str], port: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, rules: str, service: int = 1) -> Iterator[tuple[int, int]]:
+def nginx(folder: Path, rules: str, service: int = 1, receiver: int = 1) -> Iterator[tuple[int, int]]:
     """Run nginx with one location, and yield its port and pid."""
     port = free_port()
     place = folder / f"nginx-{port}"
     place.mkdir()
-    (place / "conf").write_text(NGINX.format(folder=place, port=port, rules=rules, service=service))
+    (place / "conf").write_text(
+        NGINX.format(folder=place, port=port, rules=rules, service=service, receiver=receiver)
+    )
     with running(["nginx", "-c", str(place / "conf")], port) as pid:
         yield port, pid
 
@@ -267,6 +285,33 @@ def compare(mitmdump: str, *, only_mirror: bool) -> None:
         print(f"{name:17} {rate:23,.0f}   {share:13.2f}   {p50_us:17,.0f} us   {last}")
 
 
+def nginx_count() -> int:
+    """Let nginx mirror as many requests as it can, and compare its log with what was recorded; 1 if they differ."""
+    from replay.trace.journal import read_notes
+
+    with tempfile.TemporaryDirectory() as name, nginx(Path(name), "return 200 ok;") as (service, _):
+        folder, receiver = Path(name), free_port()
+        with (
+            record(folder, receiver, "--mirror"),
+            nginx(folder, f"mirror /mirrored; {TO_SERVICE}", service, receiver) as (port, _),
+        ):
+            (body := folder / "body").write_bytes(b"x" * 1_024)
+            # wrk breaks off its last requests. nginx does not log those, but may have mirrored them.
+            command = ["ab", "-qk", "-c16", f"-n{TO_MIRROR}", "-p", str(body), f"http://127.0.0.1:{port}/a"]
+            began_s = time.monotonic()
+            subprocess.run(command, capture_output=True, check=True)
+            took_s = time.monotonic() - began_s
+            journal = folder / f"{receiver}.trace.journal"
+            _wait_for(lambda: _settled(journal, TO_MIRROR))
+            log = (folder / f"nginx-{port}" / "mirrored").read_text().splitlines()
+            notes = read_notes(journal)
+    answered, lost = sum('" 2' in line for line in log), sum(notes.lost.values())
+    rate = f"{len(log) / took_s:,.0f} per second"
+    print(f"nginx mirrored {len(log):,} of {TO_MIRROR:,} requests, {rate}; {answered:,} were answered")
+    print(f"replay recorded {notes.records:,}, and counted {lost:,} as lost")
+    return int(not TO_MIRROR == len(log) == answered == notes.records + lost)
+
+
 def _client(port: int, done: list[float]) -> None:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as sock:
         for number in range(1_000_000):
@@ -323,14 +368,54 @@ def kills(count: int, seed: int) -> int:
     return complaints
 
 
+def memory(length_s: float) -> int:
+    """Record for a while, and print the memory of the recorder's processes; 1 if it grows in the second half."""
+    grew = 0
+    with tempfile.TemporaryDirectory() as name, nginx(Path(name), "return 200 ok;") as (service, _):
+        for kind, options in (
+            ("proxy", ["--upstream", f"http://127.0.0.1:{service}"]),
+            ("receiver", ["--mirror"]),
+        ):
+            port, done, sizes = free_port(), list[float](), list[float]()
+            with record(Path(name), port, *options) as pid:
+                client = threading.Thread(target=_client, args=(port, done))
+                client.start()
+                for _ in range(SAMPLES):
+                    time.sleep(length_s / SAMPLES)
+                    sizes.append(sum(map(_own_mib, descendants(pid))))
+                for each in descendants(pid):
+                    os.kill(each, signal.SIGKILL)
+                client.join()
+            grew += sizes[-1] > max(sizes[: SAMPLES // 2]) + GROWTH_MIB
+            print(f"{kind}: {len(done):,} requests, MiB:", *(f"{size:.0f}" for size in sizes), flush=True)
+    return min(1, grew)
+
+
+def _own_mib(pid: int) -> float:
+    """Return the memory of a process that is not shared, in MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
+    return (sizes["Private_Clean"] + sizes["Private_Dirty"]) / 1_024
+
+
 def main() -> int:
     """Compare, or kill; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mitmdump", default=shutil.which("mitmdump") or "")
     parser.add_argument("--mirror", action="store_true", help="measure only the mirror receiver and the sink")
+    parser.add_argument(
+        "--nginx", action="store_true", help="only compare nginx's count of mirrored requests"
+    )
+    parser.add_argument(
+        "--memory", type=float, metavar="SECONDS", help="only the memory of recordings of this length"
+    )
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    if given.memory:
+        return memory(given.memory)
+    if given.nginx:
+        return nginx_count()
     if given.kills:
         return min(1, kills(given.kills, given.seed))
     compare(given.mitmdump, only_mirror=given.mirror)
