@@ -360,7 +360,9 @@ def kills(count: int, seed: int) -> int:
             ("receiver", ["--mirror"]),
         ):
             for number in range(count):
-                complaint = one_kill(Path(name), options, draw.uniform(1.05, 2.5))
+                # A port may come again, and the journal of the recording before it would be in the way.
+                (folder := Path(name) / f"{kind}-{number}").mkdir()
+                complaint = one_kill(folder, options, draw.uniform(1.05, 2.5))
                 if complaint:
                     complaints += 1
                     print(f"{kind}, kill {number} of seed {seed}: {complaint}")

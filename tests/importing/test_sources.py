@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from replay.errors import InputError, UsageError
 from replay.trace.importing import Options, import_files
+from replay.trace.importing.sources import BLOCK_BYTES
 from replay_native.ground import xxh64 as checksum
 from replay_native.ground.jit import warm
 from tests.reference.checksum import xxh64
@@ -235,3 +236,37 @@ def test_the_checksum_is_xxh64_however_it_is_fed(parts: list[bytes]) -> None:
 
 def test_the_checksum_is_that_of_its_specification() -> None:
     assert (xxh64(b""), xxh64(b"abc")) == (0xEF46DB3751D8E999, 0x44BC2CF5AD770999)
+
+
+@pytest.mark.parametrize("kind", ["rails", "fastify", "vegeta", "vegeta-text", "combined"])
+def test_a_line_that_is_too_long_is_one_reject_and_no_request(kind: str, tmp_path: Path) -> None:
+    """Its last part looks like a line of the format."""
+    lines = LINES[kind]
+    found = {}
+    for name, text in {
+        "plain": lines,
+        "long": [*lines, "x" * (3 * BLOCK_BYTES + 5) + lines[0], *lines],
+    }.items():
+        path = tmp_path / f"{name}.log"
+        path.write_text("".join(f"{line}\n" for line in text))
+        found[name] = import_files([path], tmp_path / name, Options(format=kind))
+    assert found["long"].rows == 2 * found["plain"].rows > 0
+    rejected = found["long"].manifest.rejected
+    assert rejected.pop("too long line") == 1
+    assert rejected == {why: 2 * count for why, count in found["plain"].manifest.rejected.items()}
+    assert found["long"].manifest.lines == 2 * found["plain"].manifest.lines + 1
+
+
+LINES = {
+    "rails": [
+        '[0a1b] Started GET "/a" for 10.0.0.1 at 2025-10-10 13:55:00 +0000',
+        "[0a1b] Completed 200 OK in 5ms",
+    ],
+    "fastify": [
+        '{"level":30,"time":1700000000000,"pid":1,"reqId":"a","req":{"method":"GET","url":"/a","host":"h","remoteAddress":"1.1.1.1"}}',
+        '{"level":30,"time":1700000000005,"pid":1,"reqId":"a","res":{"statusCode":200},"responseTime":5}',
+    ],
+    "vegeta": ['{"method":"GET","url":"http://h.example/a"}'],
+    "vegeta-text": ["GET http://h.example/a", ""],
+    "combined": ['10.0.0.1 - - [10/Oct/2025:13:55:00 +0000] "GET /a HTTP/1.1" 200 5 "-" "-"'],
+}

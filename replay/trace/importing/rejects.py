@@ -15,7 +15,7 @@ EXAMPLE_CHARS = 200
 LINES_BEFORE_JUDGING = 1_000
 """A file with fewer lines is judged only after its last line."""
 
-BLANK = "blank"
+BLANK, TOO_LONG = "blank", "too long line"
 NO_METHOD, NO_PATH = "no method", "no path"
 
 HEALTH_CHECK = "health check"

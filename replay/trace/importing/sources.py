@@ -24,11 +24,14 @@ from replay_native.ground.jit import warm
 
 from .input_paths import STDIN
 from .parquet_text import rows_as_csv
+from .rejects import TOO_LONG, Rejects
 from .streams import Counted, Gunzip, Pieces, Unmarked, Unzstd, zstd_head
 from .wrappers import unwrap, unwrapped
 
 BLOCK_BYTES = 4 << 20
 """Number of bytes per read."""
+
+EXAMPLE_BYTES = 999
 
 HEAD_BYTES = 1 << 20
 """How many bytes are read to detect a format."""
@@ -165,14 +168,24 @@ class SourceFile:
         """
         return unwrapped(self.wrapper, self._blocks()) if self.wrapper else self._blocks()
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield the lines of the file without line ends, for readers that read one line at a time.
+    def line_blocks(self, rejects: Rejects) -> Iterator[tuple[int, bytes]]:
+        """Yield blocks of whole lines, each with the number of lines before it, for readers in Python.
 
-        Of a line that does not fit into a block, only the last part is yielded.
+        A line that does not fit into a block is rejected and left out: its last part may look like a line.
         """
+        number, beginning = 0, b""
         for block, end in self.blocks():
-            for line in block[:end].tobytes().split(b"\n")[:-1]:
-                yield line.removesuffix(b"\r")
+            data = block[:end].tobytes()
+            if not data.endswith(b"\n"):
+                beginning = beginning or data[:EXAMPLE_BYTES]
+                continue
+            if beginning:
+                number += 1
+                rejects.lines += 1
+                rejects.add(TOO_LONG, self.name, number, beginning)
+                beginning, data = b"", data[data.index(b"\n") + 1 :]
+            yield number, data
+            number += data.count(b"\n")
 
     def stream(self) -> Iterator[memoryview]:
         """Yield the uncompressed bytes in pieces.

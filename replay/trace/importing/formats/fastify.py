@@ -99,10 +99,10 @@ class FastifyReader(RecordReader):
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
-        rejects, number = self._found.rejects, 0
+        rejects = self._found.rejects
         self._waiting.clear()
-        for block, end in file.blocks():
-            for line in block[:end].tobytes().split(b"\n")[:-1]:
+        for number, data in file.line_blocks(rejects):
+            for line in data.split(b"\n")[:-1]:
                 number += 1
                 rejects.lines += 1
                 found = _decoded(line)

@@ -197,10 +197,9 @@ class RailsReader(RecordReader):
     def _records(self, file: SourceFile) -> Iterator[Record]:
         self._groups.clear()
         self._lines_done = self._zone_min = self._latest_ns = 0
-        for block, end in file.blocks():
-            data = block[:end].tobytes()
+        for number, data in file.line_blocks(self._found.rejects):
+            self._lines_done = number
             yield from self._of_block(file, data)
-            self._lines_done += data.count(b"\n")
         for group in self._groups.values():
             yield from (each.record for each in group.waiting)
         self._groups.clear()

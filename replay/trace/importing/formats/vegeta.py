@@ -72,9 +72,9 @@ class VegetaReader(RecordReader):
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
-        rejects, number = self._found.rejects, 0
-        for block, end in file.blocks():
-            for line in block[:end].tobytes().splitlines():
+        rejects = self._found.rejects
+        for number, data in file.line_blocks(rejects):
+            for line in data.splitlines():
                 number += 1
                 rejects.lines += 1
                 target = _decoded(line) if line.strip() else None

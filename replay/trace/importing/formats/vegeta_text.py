@@ -58,11 +58,11 @@ class VegetaTextReader(RecordReader):
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
-        rejects, number = self._found.rejects, 0
+        rejects = self._found.rejects
         record: Record | None = None
         pairs: list[tuple[bytes, bytes]] = []
-        for block, end in file.blocks():
-            for line in block[:end].tobytes().splitlines():
+        for number, data in file.line_blocks(rejects):
+            for line in data.splitlines():
                 number += 1
                 rejects.lines += 1
                 target = _TARGET.fullmatch(line)

@@ -29,6 +29,7 @@ from replay.trace.importing.rejects import (
     HEALTH_CHECK,
     NO_METHOD,
     NO_PATH,
+    TOO_LONG,
 )
 from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
 from replay.trace.importing.suspects import packed_names
@@ -43,7 +44,7 @@ REASONS = {
     scan.NO_PATH: NO_PATH,
     scan.BAD_STATUS: "bad status",
     scan.BAD_SIZE: "bad size",
-    scan.TOO_LONG: "too long line",
+    scan.TOO_LONG: TOO_LONG,
     scan.HEALTH_CHECK: HEALTH_CHECK,
     field_spec.DIRECTIVE: HEADER,
     field_spec.UNCLOSED: "quote that does not close",
