@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
+from replay.errors import UsageError
 from replay.lane import sizing
 from replay.lane.contract import Address, LaneSpec
 from replay.lane.feed import FeedWriter
@@ -135,7 +136,13 @@ class TrioProtocol(Protocol):
 
     def parse(self, url: str) -> Target:
         """See `Protocol`."""
-        return parse_url(url, self._default_port)
+        target = parse_url(url, self._default_port)
+        if target.base_path:
+            raise UsageError(
+                f"the target {url!r} has a path, which a target of {self.scheme}:// cannot have",
+                hint=f"write {self.scheme}://{target.authority}",
+            )
+        return target
 
     async def find(self, target: Target, scenario: Scenario) -> Found:
         """See `Protocol`."""

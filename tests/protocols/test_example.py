@@ -74,6 +74,7 @@ def test_its_targets_are_planned_and_checked_as_all_others(tmp_path, env):
         ("echo://127.0.0.1:1", 0, "echo://127.0.0.1:1"),
         ("echo://192.0.2.1:1", 2, "--allow 192.0.2.1"),
         ("echo://127.0.0.1:0", 2, "there is no port 0"),
+        ("echo://127.0.0.1:1/orders", 2, "has a path, which a target of echo:// cannot have"),
         ("ehco://127.0.0.1:1", 2, "did you mean echo?"),
     ):
         done = command(env, "run", trace.path, "--target", url, "--dry-run", "--plain")
