@@ -238,10 +238,10 @@ def test_the_checksum_is_that_of_its_specification() -> None:
     assert (xxh64(b""), xxh64(b"abc")) == (0xEF46DB3751D8E999, 0x44BC2CF5AD770999)
 
 
-@pytest.mark.parametrize("kind", ["rails", "fastify", "vegeta", "vegeta-text", "combined"])
+@pytest.mark.parametrize("kind", ["rails", "fastify", "vegeta", "vegeta-text", "common"])
 def test_a_line_that_is_too_long_is_one_reject_and_no_request(kind: str, tmp_path: Path) -> None:
     """Its last part looks like a line of the format."""
-    lines = LINES[kind]
+    lines = LOGS[kind]
     found = {}
     for name, text in {
         "plain": lines,
@@ -249,7 +249,7 @@ def test_a_line_that_is_too_long_is_one_reject_and_no_request(kind: str, tmp_pat
     }.items():
         path = tmp_path / f"{name}.log"
         path.write_text("".join(f"{line}\n" for line in text))
-        found[name] = import_files([path], tmp_path / name, Options(format=kind))
+        found[name] = import_files([path], tmp_path / name, format=kind)
     assert found["long"].rows == 2 * found["plain"].rows > 0
     rejected = found["long"].manifest.rejected
     assert rejected.pop("too long line") == 1
@@ -257,7 +257,7 @@ def test_a_line_that_is_too_long_is_one_reject_and_no_request(kind: str, tmp_pat
     assert found["long"].manifest.lines == 2 * found["plain"].manifest.lines + 1
 
 
-LINES = {
+LOGS = {
     "rails": [
         '[0a1b] Started GET "/a" for 10.0.0.1 at 2025-10-10 13:55:00 +0000',
         "[0a1b] Completed 200 OK in 5ms",
@@ -268,5 +268,5 @@ LINES = {
     ],
     "vegeta": ['{"method":"GET","url":"http://h.example/a"}'],
     "vegeta-text": ["GET http://h.example/a", ""],
-    "combined": ['10.0.0.1 - - [10/Oct/2025:13:55:00 +0000] "GET /a HTTP/1.1" 200 5 "-" "-"'],
+    "common": ['10.0.0.1 - - [10/Oct/2025:13:55:00 +0000] "GET /a HTTP/1.1" 200 5 "-" "-"'],
 }

@@ -187,6 +187,17 @@ class SourceFile:
             yield number, data
             number += data.count(b"\n")
 
+    def lines(self, rejects: Rejects) -> Iterator[tuple[int, bytes]]:
+        """Yield each line with its number and without its line end, for readers that read one line at a time.
+
+        All lines are counted in `rejects`. A line that does not fit into a block is rejected, and not yielded.
+        """
+        for number, data in self.line_blocks(rejects):
+            for line in data.split(b"\n")[:-1]:
+                number += 1
+                rejects.lines += 1
+                yield number, line.removesuffix(b"\r")
+
     def stream(self) -> Iterator[memoryview]:
         """Yield the uncompressed bytes in pieces.
 

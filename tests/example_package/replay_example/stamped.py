@@ -35,8 +35,7 @@ class StampedReader(RecordReader):
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
-        for number, line in enumerate(file.lines(), 1):
-            self._found.rejects.lines += 1
+        for number, line in file.lines(self._found.rejects):
             found, why = LINE.fullmatch(line), "not this format"
             if found is not None:
                 record = Record(

@@ -101,21 +101,18 @@ class FastifyReader(RecordReader):
     def _records(self, file: SourceFile) -> Iterator[Record]:
         rejects = self._found.rejects
         self._waiting.clear()
-        for number, data in file.line_blocks(rejects):
-            for line in data.split(b"\n")[:-1]:
-                number += 1
-                rejects.lines += 1
-                found = _decoded(line)
-                if found is None:
-                    why = "not this format" if line.strip() else BLANK
-                elif found.req is not None:
-                    why = yield from self._start(found, found.req)
-                elif found.res is not None:
-                    why = yield from self._end(found, found.res)
-                else:
-                    why = DETAIL
-                if why:
-                    rejects.add(why, file.name, number, line[:999])
+        for number, line in file.lines(rejects):
+            found = _decoded(line)
+            if found is None:
+                why = "not this format" if line.strip() else BLANK
+            elif found.req is not None:
+                why = yield from self._start(found, found.req)
+            elif found.res is not None:
+                why = yield from self._end(found, found.res)
+            else:
+                why = DETAIL
+            if why:
+                rejects.add(why, file.name, number, line[:999])
         yield from self._waiting.values()
         self._waiting.clear()
 

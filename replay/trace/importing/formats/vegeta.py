@@ -73,21 +73,18 @@ class VegetaReader(RecordReader):
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
         rejects = self._found.rejects
-        for number, data in file.line_blocks(rejects):
-            for line in data.splitlines():
-                number += 1
-                rejects.lines += 1
-                target = _decoded(line) if line.strip() else None
-                if target is None:
-                    rejects.add("not this format" if line.strip() else BLANK, file.name, number, line[:999])
-                    continue
-                record = self._record(target)
-                why = "bad body" if record is None else self.wrong(record)
-                if why or record is None:
-                    rejects.add(why, file.name, number, line[:999])
-                else:
-                    self._count += 1
-                    yield record
+        for number, line in file.lines(rejects):
+            target = _decoded(line) if line.strip() else None
+            if target is None:
+                rejects.add("not this format" if line.strip() else BLANK, file.name, number, line[:999])
+                continue
+            record = self._record(target)
+            why = "bad body" if record is None else self.wrong(record)
+            if why or record is None:
+                rejects.add(why, file.name, number, line[:999])
+            else:
+                self._count += 1
+                yield record
 
     def _record(self, target: _Target) -> Record | None:
         try:

@@ -61,19 +61,16 @@ class VegetaTextReader(RecordReader):
         rejects = self._found.rejects
         record: Record | None = None
         pairs: list[tuple[bytes, bytes]] = []
-        for number, data in file.line_blocks(rejects):
-            for line in data.splitlines():
-                number += 1
-                rejects.lines += 1
-                target = _TARGET.fullmatch(line)
-                if target is not None:
-                    yield from self._whole(record, pairs)
-                    record, pairs = self._begun(target, file, number), []
-                    continue
-                header = _HEADER.fullmatch(line) if record is not None else None
-                if header is not None:
-                    pairs.append((header[1], header[2]))
-                rejects.add(_kind_of(line, header is not None), file.name, number, line[:999])
+        for number, line in file.lines(rejects):
+            target = _TARGET.fullmatch(line)
+            if target is not None:
+                yield from self._whole(record, pairs)
+                record, pairs = self._begun(target, file, number), []
+                continue
+            header = _HEADER.fullmatch(line) if record is not None else None
+            if header is not None:
+                pairs.append((header[1], header[2]))
+            rejects.add(_kind_of(line, header is not None), file.name, number, line[:999])
         yield from self._whole(record, pairs)
 
     def _begun(self, target: re.Match[bytes], file: SourceFile, number: int) -> Record | None:
