@@ -382,7 +382,7 @@ def test_what_some_runs_did_not_keep_is_not_compared(base, tmp_path, capsys):
     ]
     code, found = diff(tmp_path, few, all_)
     assert (code, found["verdict"]) == (0, "SAME")
-    assert any("header cache-control; they are not compared" in note for note in found["notes"])
+    assert any("not all runs kept these fields: header cache-control" in note for note in found["notes"])
     secrets = AnswerFigures(keep="all", routes=list(ROUTES), secrets_kept=True)
     run = make_run(tmp_path / "secrets", seed=1, answers=secrets)
     assert invoke(["diff", *sides_text(base, [run])]) == 2

@@ -270,13 +270,13 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
     ("settings", "words"),
     [
         ({"send_headers": "bad header,x:"}, "is not a header's name"),
-        ({"send_headers": "Content-Length"}, "replay sets"),
+        ({"send_headers": "Content-Length"}, "only replay itself may set"),
         ({"send_headers": "content-type"}, "is always sent with a body"),
         ({"rewrite_host": ["www.example"]}, "is not a pair of hosts"),
         ({"rewrite_host": ["a b=c"]}, "is not a pair of hosts"),
         ({"rewrite_host": ["a.example=*.b.example"]}, "only if OLD does"),
         ({"client_ip_header": "Host"}, "Host cannot be set as a header"),
-        ({"client_ip_header": "X-Replay"}, "replay sets"),
+        ({"client_ip_header": "X-Replay"}, "only replay itself may set"),
         ({"client_ip_header": "A", "headers": {"a": "1"}}, "give it once"),
         ({"client_ip_header": "A", "client_ip_range": "8.0.0.0/8"}, "is unknown"),
         (

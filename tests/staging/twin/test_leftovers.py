@@ -56,7 +56,8 @@ class Command:
         return found
 
     def folders(self) -> list[Path]:
-        return list(self.temporary.iterdir())
+        # The first call of Python's tempfile writes a file there and removes it, which an interrupt may prevent.
+        return [path for path in self.temporary.iterdir() if path.is_dir()]
 
     def serves(self) -> bool:
         return self.state.exists() and any(self.state.iterdir())
