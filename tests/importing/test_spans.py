@@ -18,7 +18,7 @@ from replay.trace import RecordedResponse, Trace
 from replay.trace.importing import Options, import_files
 from replay.trace.importing.spans.conventions import Unusable, asked, template_of
 from replay.trace.importing.spans.entries import ELSEWHERE, NESTED, REPEATED, SENT, Entries
-from replay.trace.importing.spans.model import Kind, Span
+from replay.trace.importing.spans.model import Kind, Span, span_id
 from tests.support.events import events
 
 AT_NS = 1_700_000_000_000_000_000
@@ -368,3 +368,10 @@ def test_attributes_may_be_anything() -> None:
         )
         with contextlib.suppress(Unusable):
             assert asked(made).status == -1
+
+
+def test_ids_in_base64_keep_their_case() -> None:
+    assert span_id("AAECAwQFBgcICQoLDA0ODw==", "aaECAwQFBgc=") != span_id(
+        "AAECAwQFBgcICQoLDA0ODw==", "AAECAwQFBgc="
+    )
+    assert span_id("00AB" * 8, "00ABCDEF00ABCDEF") == span_id("00ab" * 8, "abcdef00abcdef")

@@ -97,3 +97,10 @@ def test_a_search_finds_what_a_plain_one_does(search, pieces, after):
 @given(body=st.binary(max_size=200))
 def test_a_search_of_any_bytes_finds_what_a_plain_one_does(search, body):
     assert search(body) == has_part(body)
+
+
+def test_a_body_of_ignored_bytes_is_read_once_and_not_from_each_of_its_bytes(search):
+    """Reading it from each byte would take hours."""
+    run = b"-" * (1 << 22)
+    assert not search(run)
+    assert search(b"p" + run + b"w" + run)

@@ -45,7 +45,8 @@ def _begins_part(data, at, end, names):
         if state == names.end_state:
             return True
         matched += byte_class != IGNORED_CLASS
-        if names.depths[state] < matched:
+        # No part begins with an ignored byte. Without that test, a long run of them would be read from each of its bytes.
+        if matched == 0 or names.depths[state] < matched:
             return False
         at += 1
     return False

@@ -81,7 +81,7 @@ class JournalReader(RecordReader):
         for sentence in notes.assumptions:
             found.assume(sentence)
         if not notes.ended:
-            found.assume("the recording did not end normally: its last second may be missing")
+            found.assume("the recording did not end normally: its last requests may be missing")
 
 
 def _record(kept: JournalRecord) -> Record:
