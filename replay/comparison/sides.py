@@ -145,18 +145,17 @@ def _side(
 
     Runs that `replay ab` repeated are left out. Raise InputError if no other run remains.
     """
-    runs, left_out, set_aside = [], [], []
+    runs, left_out = [], []
     for at, path in enumerate(paths):
         for run in _load(path, unit, folder):
             why = why_set_aside(Path(run.name)) if run.document is not None else ""
             if why:
-                set_aside.append(f"{run.name} ({why})")
                 left_out.append(f"{run.name} ({label}) is left out: `replay ab` set it aside ({why})")
             else:
                 runs.append(replace(run, given=at))
     if left_out and not runs:
         raise InputError(
-            f"`replay ab` set aside every run of {label}: {', '.join(set_aside)}",
+            f"no run of {label} remains: {'; '.join(left_out)}",
             hint="give the other runs of its folder",
         )
     return Side(label, tuple(runs), tuple(left_out))

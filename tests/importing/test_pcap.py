@@ -456,6 +456,7 @@ def test_a_response_whose_last_bytes_are_missing_has_no_duration(last: bool, tmp
     assert batch.first_byte_ns.tolist() == [1_000 * MS_NS] * 2
     first, second = batch.took_ns.tolist()
     assert second > 1_000 * MS_NS and first == (-1 if last else second)
+    assert trace.manifest.unknown_values.get("duration", 0) == int(last)
 
 
 def test_a_response_with_a_hole_has_no_body(tmp_path: Path) -> None:

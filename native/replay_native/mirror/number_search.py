@@ -15,26 +15,23 @@ NUMBER_BYTES = 7
 """A run of fewer bytes cannot hold a number."""
 
 CARD_DIGITS, PHONE_DIGITS, LOCAL_PHONE_DIGITS, IBAN_BYTES = 13, 8, 10, 15
-_SET = byte_set(f"{string.digits}{string.ascii_uppercase} ()+-.".encode())
-"""The bytes for which `_in_number` is true."""
+_MEMBERS = f"{string.digits}{string.ascii_uppercase} ()+-.".encode()
+"""The bytes that may stand in a phone, card or account number, or between its digits."""
 
-
-@kernel(inlined=True)
-def _in_number(byte):
-    """Return whether a byte may stand in a phone, card or account number, or between its digits."""
-    return 48 <= byte <= 57 or 65 <= byte <= 90 or byte in (32, 40, 41, 43, 45, 46)
+_SET = byte_set(_MEMBERS)
+_IN_NUMBER = np.isin(np.arange(256), list(_MEMBERS)).astype(np.uint8)
 
 
 @kernel()
 def _is_number(data, place, begin, end):
     """Return where the run of bytes around `place` ends, and whether it may hold a phone, card or account number."""
     first, last = place, place
-    while first > begin and _in_number(data[first - 1]):
+    while first > begin and _IN_NUMBER[data[first - 1]]:
         first -= 1
     digits, capitals, plus, bracket = 0, 0, False, False
     for at in range(first, end):
         byte = data[at]
-        if not _in_number(byte):
+        if not _IN_NUMBER[byte]:
             break
         last = at + 1
         digits += 48 <= byte <= 57
@@ -54,7 +51,7 @@ def _is_number(data, place, begin, end):
 def _search_from(data, place, begin, end):
     """Search data[begin:end] for numbers of which a byte is at `place` or later, by looking at every seventh byte."""
     while place < end:
-        if _in_number(data[place]):
+        if _IN_NUMBER[data[place]]:
             last, found = _is_number(data, place, begin, end)
             if found:
                 return True

@@ -93,6 +93,8 @@ class PcapReader(RecordReader):
 
     def _record(self, exchange: Exchange) -> Record:
         request, response = exchange.request, exchange.response
+        ended = response is not None and response.end_ns >= 0
+        self._found.count_unknown("duration", int(response is not None and not ended))
         host = next((value for name, value in request.headers if name.lower() == b"host"), b"")
         forwarded = next(
             (value for name, value in request.headers if name.lower() == b"x-forwarded-for"), b""
@@ -104,7 +106,7 @@ class PcapReader(RecordReader):
             host=host.lower().decode("latin-1"),
             client=forwarded.split(b",")[0].strip() or exchange.client,
             status=int(response.start[1]) if response else -1,
-            took_ns=max(0, response.end_ns - request.at_ns) if response and response.end_ns >= 0 else -1,
+            took_ns=max(0, response.end_ns - request.at_ns) if response and ended else -1,
             size=response.body_bytes if response else -1,
             headers=self.kept(end_to_end(request.headers)),
             body=request.body,
