@@ -8,7 +8,7 @@ from pathlib import Path
 
 from replay import units
 from replay.errors import ReplayError, UsageError, reason_of
-from replay.recording.body_limits import BodyLimits
+from replay.recording.body_limits import LIMIT_BYTES_MAX, BodyLimits
 from replay.recording.headers import HeaderList
 from replay.recording.listening import parse_place
 from replay.recording.session import Recorded, Recording, record
@@ -37,6 +37,11 @@ def parse_limits(texts: Sequence[str]) -> BodyLimits:
             raise UsageError(
                 f"--body-limit {text!r}: {error}", hint="write 1MiB, or 'POST /upload=0' for one route"
             ) from None
+        if bytes_max > LIMIT_BYTES_MAX:
+            raise UsageError(
+                f"--body-limit {text!r}: the highest limit is {units.format_bytes(LIMIT_BYTES_MAX)}",
+                hint="larger bodies are forwarded, and their requests are recorded without them",
+            )
         if not route:
             default = bytes_max
             continue

@@ -172,14 +172,14 @@ class BatchReader:
         self._words_known |= known
         return True
 
-    def taken(self) -> tuple[JournalColumns, int] | None:
-        """Return the rows of the batch and the latest time in them, and empty the batch.
+    def taken(self) -> tuple[JournalColumns, memoryview, int] | None:
+        """Return the rows of the batch, their text, and the latest time in them, and empty the batch.
 
-        The rows are valid until the next call of `take`. Returns None if the batch is empty.
+        Rows and text are valid until the next call of `take`. Returns None if the batch is empty.
         """
         self._known.count_uses()
         used, batch, known = self._batch.used.copy(), self._batch, self._known
-        columns = None
+        taken = None
         if count := int(used[Used.ROWS]):
             rows, lines = batch.rows[:count], batch.lines[: used[Used.LINES]]
             columns = JournalColumns(
@@ -191,13 +191,14 @@ class BatchReader:
                 rows=rows.data,
                 line_numbers=lines.data,
                 new=batch.new[: used[Used.NEW]].data,
-                text=batch.text[: used[Used.TEXT]].data,
             )
+            text = batch.text[: used[Used.TEXT]].data
+            taken = columns, text, int(rows[:, Columns.AT_NS].max())
         batch.used[:] = 0
         if self._is_stale:
             known.forget()
             self._is_stale = False
-        return None if columns is None else (columns, int(rows[:, Columns.AT_NS].max()))
+        return taken
 
 
 def _used(numbers: Int64s, values: list) -> list:

@@ -9,6 +9,8 @@ from replay.naming import names_route
 from .framing import RequestHead
 
 BODY_BYTES_MAX = 1 << 20
+LIMIT_BYTES_MAX = 256 << 20
+"""Highest limit: a block of a journal has several bodies, and at most 1 GiB."""
 
 
 @dataclass(frozen=True, slots=True)

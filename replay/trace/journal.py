@@ -2,8 +2,9 @@
 
  MAGIC, two slots of NOTES_BYTES with notes, then blocks of records
 
-While requests arrive, a block is appended at least once per second. Each block has a length and a checksum, so that
-an incomplete block is noticed.
+While requests arrive, a block is appended at least once per second. Each block has its lengths and a checksum, so
+that an incomplete block is noticed. It consists of two parts, each compressed with LZ4: a msgpack value, and text to
+which the value refers. LZ4 takes a third of the time of zstd here, and a journal does not live long.
 
 Notes (losses, removed secrets) are rewritten in place, alternating between the two slots. Neither a full disk nor a
 kill can therefore destroy the last valid notes. Records are cleaned first, so that secrets never reach the disk.
@@ -29,15 +30,19 @@ from replay.errors import InputError, OutputError, reason_of
 from .journal_columns import JournalColumns, records_of
 from .journal_record import JournalRecord
 
-MAGIC = b"\x89replay journal 1\n"
+MAGIC = b"\x89replay journal 2\n"
 ENDING = ".journal"
 NOTES_BYTES = 64 << 10
 FIRST_BLOCK = len(MAGIC) + 2 * NOTES_BYTES
 BLOCK_BYTES_MAX = 1 << 30
 """Maximum length of a block that a reader accepts. A recorder writes a block when it has some MiB."""
 
+REUSED_BYTES_MAX = 16 << 20
+
 _NOTES_HEAD = struct.Struct("<QII")
-_BLOCK_HEAD = struct.Struct("<4sIII")
+_BLOCK_HEAD = struct.Struct("<4sIIII")
+"""A mark, the lengths of both compressed parts, the number of records, and the checksum of both parts."""
+
 _BLOCK_MARK, _COLUMNS_MARK = b"RJBL", b"RJCO"
 """The first bytes of a block of records, and of a block of columns (`journal_columns`)."""
 
@@ -80,6 +85,7 @@ class JournalWriter:
 
     def __init__(self, path: Path, notes: Notes) -> None:
         self.path, self.notes = path, notes
+        self._value, self._text = _Compressor(), _Compressor()
         self._end, self._turn = FIRST_BLOCK, 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -103,23 +109,22 @@ class JournalWriter:
 
         Raises OSError if the disk refuses it; the journal is then unchanged.
         """
-        self._append(_BLOCK_MARK, records, len(records), max(record.at_ns for record in records))
+        self._append(_BLOCK_MARK, records, b"", len(records), max(record.at_ns for record in records))
 
-    def append_columns(self, columns: JournalColumns, last_ns: int) -> None:
-        """Write a block of columns whose latest request arrived at `last_ns`.
+    def append_columns(self, columns: JournalColumns, text: memoryview, last_ns: int) -> None:
+        """Write a block of columns with their text. Their latest request arrived at `last_ns`.
 
         Raises OSError if the disk refuses it; the journal is then unchanged.
         """
-        self._append(_COLUMNS_MARK, columns, columns.count, last_ns)
+        self._append(_COLUMNS_MARK, columns, text, columns.count, last_ns)
 
-    def _append(self, mark: bytes, content: object, count: int, last_ns: int) -> None:
-        payload = bytes(cramjam.zstd.compress(msgspec.msgpack.encode(content), level=1))
-        block = _BLOCK_HEAD.pack(mark, len(payload), count, zlib.crc32(payload)) + payload
+    def _append(self, mark: bytes, value: object, text: bytes | memoryview, count: int, last_ns: int) -> None:
+        parts = self._value.compressed(msgspec.msgpack.encode(value)), self._text.compressed(text)
+        head = _BLOCK_HEAD.pack(mark, *map(len, parts), count, _checksum(*parts))
         try:
             at = self._end
-            with memoryview(block) as view:
-                while view[at - self._end :]:
-                    at += os.pwrite(self._file, view[at - self._end :], at)
+            for part in (head, *parts):
+                at = self._write(part, at)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._end)
@@ -127,6 +132,14 @@ class JournalWriter:
         self._end = at
         self.notes.records += count
         self.notes.last_ns = max(self.notes.last_ns, last_ns)
+
+    def _write(self, data: bytes | memoryview, at: int) -> int:
+        """Write all data at a position of the file, and return the position after it."""
+        left = memoryview(data)
+        while left:
+            done = os.pwrite(self._file, left, at)
+            at, left = at + done, left[done:]
+        return at
 
     def write_notes(self) -> None:
         """Write the notes to the slot that does not hold the latest ones.
@@ -146,6 +159,25 @@ class JournalWriter:
         with contextlib.suppress(OSError):
             self.write_notes()
         os.close(self._file)
+
+
+class _Compressor:
+    """Compresses into memory that is reused, because allocating it for each block takes as long as compressing."""
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+
+    def compressed(self, data: bytes | memoryview) -> memoryview:
+        """Return `data` compressed, in memory that is valid until the next call."""
+        size = cramjam.lz4.compress_block_bound(data)
+        memory = self._memory if len(self._memory) >= size else bytearray(size)
+        if size <= REUSED_BYTES_MAX:
+            self._memory = memory
+        return memoryview(memory)[: cramjam.lz4.compress_block_into(data, memory)]
+
+
+def _checksum(value: bytes | memoryview, text: bytes | memoryview) -> int:
+    return zlib.crc32(text, zlib.crc32(value))
 
 
 def _remove_empty(path: Path) -> None:
@@ -247,7 +279,7 @@ def blocks_in(pieces: Iterator[memoryview]) -> Iterator[Notes | list[JournalReco
             yield notes_in(bytes(held[:FIRST_BLOCK]))
             del held[:FIRST_BLOCK]
         while (size := _whole_block(held)) > 0:
-            yield _records_of(bytes(held[_BLOCK_HEAD.size : size]), held)
+            yield _records_of(bytes(held[:size]))
             del held[:size]
     if not begun or held:
         raise CutJournalError
@@ -260,20 +292,23 @@ def _whole_block(held: bytearray) -> int:
     """
     if len(held) < _BLOCK_HEAD.size:
         return 0
-    mark, size, _, _ = _BLOCK_HEAD.unpack_from(held)
+    mark, value_bytes, text_bytes, _, _ = _BLOCK_HEAD.unpack_from(held)
+    size = _BLOCK_HEAD.size + value_bytes + text_bytes
     if mark not in (_BLOCK_MARK, _COLUMNS_MARK) or size > BLOCK_BYTES_MAX:
         raise CutJournalError
-    size += _BLOCK_HEAD.size
     return size if len(held) >= size else 0
 
 
-def _records_of(payload: bytes, held: bytearray) -> list[JournalRecord]:
-    mark, _, count, check = _BLOCK_HEAD.unpack_from(held)
-    if zlib.crc32(payload) != check:
+def _records_of(block: bytes) -> list[JournalRecord]:
+    mark, value_bytes, _, count, check = _BLOCK_HEAD.unpack_from(block)
+    text_begin = _BLOCK_HEAD.size + value_bytes
+    parts = block[_BLOCK_HEAD.size : text_begin], block[text_begin:]
+    if _checksum(*parts) != check:
         raise CutJournalError
     try:
-        content = bytes(cramjam.zstd.decompress(payload))
-        records = _Records.decode(content) if mark == _BLOCK_MARK else records_of(_Columns.decode(content))
+        value, text = (bytes(cramjam.lz4.decompress_block(part)) for part in parts)
+        is_columns = mark == _COLUMNS_MARK
+        records = records_of(_Columns.decode(value), text) if is_columns else _Records.decode(value)
     except (msgspec.DecodeError, cramjam.DecompressionError, ValueError, IndexError):
         raise CutJournalError from None
     if len(records) != count:

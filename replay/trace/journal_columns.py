@@ -15,15 +15,14 @@ AT_NS, METHOD, HOST, CLIENT, LINES_END, TARGET_END, END, COLUMNS = range(8)
 class JournalColumns(msgspec.Struct, array_like=True):
     """Requests without responses, as columns.
 
-    Their memory is that of the writer's batch, or of the block that was read.
+    Their memory is that of the writer's batch, or of the block that was read. They refer to a text, which has, for
+    each request, its new lines, then its target, then its body.
 
     `rows` is int64[count, COLUMNS]: the time; the indexes of method, host and client (host -1 is none); and where
-    the request's lines end in `line_numbers`, and its target and body in `text`.
+    the request's lines end in `line_numbers`, and its target and body in the text.
 
     `line_numbers` (int32) are indexes into `lines`; -1 - n is line n of `new`. `new` is int64[:, 3]: where the line
-    begins in `text`, and the lengths of its name and its value.
-
-    `text` has, for each request, its new lines, then its target, then its body.
+    begins in the text, and the lengths of its name and its value.
     """
 
     count: int
@@ -34,14 +33,13 @@ class JournalColumns(msgspec.Struct, array_like=True):
     rows: memoryview
     line_numbers: memoryview
     new: memoryview
-    text: memoryview
 
 
-def records_of(columns: JournalColumns) -> list[JournalRecord]:
+def records_of(columns: JournalColumns, text: bytes) -> list[JournalRecord]:
     """Return the requests of a block as records. Raises ValueError or IndexError if the block is damaged."""
     rows = np.frombuffer(columns.rows, np.int64).reshape(columns.count, COLUMNS).tolist()
     numbers = np.frombuffer(columns.line_numbers, np.int32).tolist()
-    text, lines = bytes(columns.text), list(columns.lines)
+    lines = list(columns.lines)
     for begin, name, value in np.frombuffer(columns.new, np.int64).reshape(-1, 3).tolist():
         lines.append((text[begin : begin + name], text[begin + name : begin + name + value]))
     known = len(columns.lines)

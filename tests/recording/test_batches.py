@@ -66,7 +66,8 @@ class Recorded:
         while self.reader.take(self._by_python):
             pass
         if (batch := self.reader.taken()) is not None:
-            self.records += records_of(batch[0])
+            columns, text, _ = batch
+            self.records += records_of(columns, bytes(text))
         self.records.sort(key=lambda record: record.at_ns)
 
     def _by_python(self, exchanges) -> int:

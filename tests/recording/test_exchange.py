@@ -75,6 +75,14 @@ def test_limits_by_route(request_line, limit):
     assert limits.of(head) == limit
 
 
+def test_a_limit_that_no_journal_can_hold_is_refused():
+    assert parse_limits(["256MiB"]).bytes_max == 256 << 20
+    with pytest.raises(UsageError, match=r"--body-limit '257MiB': the highest limit is 256 MiB"):
+        parse_limits(["257MiB"])
+    with pytest.raises(UsageError, match=r"--body-limit 'POST /a=1GiB': the highest limit"):
+        parse_limits(["POST /a=1GiB"])
+
+
 def test_a_kept_body_stops_at_its_limit_and_gives_its_memory_back():
     budget = Budget(10)
     first, second = KeptBody(6, budget), KeptBody(6, budget)

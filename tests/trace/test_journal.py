@@ -78,12 +78,15 @@ def columns() -> JournalColumns:
     return JournalColumns(
         count=2, methods=["GET"], hosts=["shop.example"], clients=[b"one", b"two"], lines=[(b"Accept", b"*/*")],
         rows=rows.data, line_numbers=np.array([-1, 0], np.int32).data,
-        new=np.array([[0, 3, 3]], np.int64).data, text=memoryview(b"X-Aabc/f/sbody"),
+        new=np.array([[0, 3, 3]], np.int64).data,
     )  # fmt: skip
 
 
+TEXT = b"X-Aabc/f/sbody"
+
+
 def test_columns_are_the_requests_that_they_were_made_of():
-    first, second = records_of(columns())
+    first, second = records_of(columns(), TEXT)
     assert (first.at_ns, first.target, first.host, first.client, first.body) == (
         START_NS,
         b"/f",
@@ -104,7 +107,7 @@ def test_columns_are_the_requests_that_they_were_made_of():
 def test_a_journal_holds_records_and_columns(tmp_path):
     path = tmp_path / "day.trace.journal"
     writer = written(path, blocks=1)
-    writer.append_columns(columns(), START_NS + 7)
+    writer.append_columns(columns(), memoryview(TEXT), START_NS + 7)
     writer.close()
     assert read_notes(path).records == 7
     assert {b"/f", b"/s"} < set(targets(import_files([path], tmp_path / "day.trace")))

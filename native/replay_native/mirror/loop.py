@@ -1,4 +1,7 @@
-"""The loop of the mirror receiver: it accepts, reads, answers, and copies each request into the ring.
+"""The loop of the mirror receiver: it accepts, reads, answers, and puts each request into the ring.
+
+A request is received directly into the ring, because copying a body costs about as much as checking it. If a read
+returned anything but exactly one request, its bytes are moved to the connection's buffer, and copied from there.
 
 Only usual requests are handled here. A connection with anything else is handed over to the control plane for good,
 together with the bytes read from it. Examples are a chunked body, a body larger than the buffer, a malformed head, a
@@ -48,7 +51,7 @@ from .memory import (
     MirrorWords,
 )
 from .request import CR, INCOMPLETE, LF, H, read_head
-from .ring import put
+from .ring import RECORD_BYTES, publish, put, reserve
 
 _accept4, _setsockopt, _close, _read, _write = (
     libc.accept4,
@@ -160,6 +163,12 @@ def _drop_read(c, data, count):
         c.at_ns = max(c.read_ns, c.at_ns + 1)
 
 
+@kernel(inlined=True)
+def _answer_to(head):
+    """Return the number of the response to a request with this head."""
+    return np.int64(CLOSE if not head[H.keeps] else KEEP_1_1 if head[H.minor] else KEEP_1_0)
+
+
 @kernel()
 def _consume(m, ring, slot):
     """Answer the complete requests in the buffer, and return whether this loop keeps the connection."""
@@ -182,16 +191,47 @@ def _consume(m, ring, slot):
         if at > 0:
             c.at_ns = max(c.read_ns, c.at_ns)
         _keep(m, ring, data, at, end, slot)
-        answer = CLOSE if not head[H.keeps] else KEEP_1_1 if head[H.minor] else KEEP_1_0
+        answer = _answer_to(head)
         if end == c.in_end or answer == CLOSE:
             c.in_end = 0
         else:
             _drop_read(c, data, end)
         at = np.int64(0)
-        if not _answer(m, slot, np.int64(answer)):
+        if not _answer(m, slot, answer):
             return False
     _drop_read(c, data, at)
     return True
+
+
+@kernel()
+def _consume_in_ring(m, ring, slot, place, got):
+    """Answer the request that was received at an offset of the ring, and return whether this loop keeps the connection.
+
+    Anything but exactly one request is moved to the buffer of the connection, and processed there.
+    """
+    c, data, begin = m.connections[slot], m.inputs[slot], place + RECORD_BYTES
+    length = read_head(ring.data, begin, begin + got, m.head)
+    if length < 0 or m.head[H.head_end] + length != got:
+        _memcpy(data.ctypes.data, ring.data.ctypes.data + np.uint64(begin), np.uint64(got))
+        c.in_end = got
+        return _consume(m, ring, slot)
+    _add(m.control, MirrorWords.REQUESTS, np.int64(1))
+    publish(ring, place, got, m.head, c)
+    return _answer(m, slot, _answer_to(m.head))
+
+
+@kernel(inlined=True)
+def _receive_once(m, ring, slot, room):
+    """Receive up to `room` bytes, in the ring if a request begins; return their number, and where they are.
+
+    They are at an offset of the ring, or in the connection's buffer (NONE).
+    """
+    c, data = m.connections[slot], m.inputs[slot]
+    place = reserve(ring, room) if c.in_end == 0 else np.int64(NONE)
+    address = data.ctypes.data + np.uint64(c.in_end)
+    if place != NONE:
+        address = ring.data.ctypes.data + np.uint64(place + RECORD_BYTES)
+    return np.int64(_recv(c.fd, address, np.uint64(room), 0)), place
 
 
 @kernel()
@@ -202,14 +242,18 @@ def _receive(m, ring, slot, to_the_end):
     """
     c, data, st = m.connections[slot], m.inputs[slot], m.settings[0]
     while True:
-        room = data.shape[0] - c.in_end
-        got = np.int64(_recv(c.fd, data.ctypes.data + np.uint64(c.in_end), np.uint64(room), 0))
+        room = np.int64(data.shape[0] - c.in_end)
+        got, place = _receive_once(m, ring, slot, room)
         if got > 0:
             c.read_ns = now_ns(m.scratch) + st.wall_offset_ns
             if c.in_end == 0:
                 c.at_ns = c.read_ns
-            c.in_end += got
-            if not _consume(m, ring, slot) or (got < room and not to_the_end):
+            if place == NONE:
+                c.in_end += got
+                keeps = _consume(m, ring, slot)
+            else:
+                keeps = _consume_in_ring(m, ring, slot, place, got)
+            if not keeps or (got < room and not to_the_end):
                 return
         elif got < 0 and errno() == EAGAIN:
             return

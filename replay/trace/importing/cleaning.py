@@ -18,7 +18,7 @@ from replay.trace.places import Kind, Place, cookies, form_fields, is_form, is_j
 from replay.trace.requests import Headers
 from replay_native.importing import scan_table as scan
 
-from .escapes import begins
+from .escapes import EscapedPattern, begins
 from .marks import PERSON, Change, Marks
 from .people import marked
 from .pseudonyms import Pseudonyms
@@ -42,7 +42,7 @@ _ADDRESS = r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.
 _ADDRESS_LIST = re.compile(rf"[\s\"\[]*{_ADDRESS}[\"\]]*(?:[\s,]+[\"\[]*{_ADDRESS}[\"\]]*){{0,32}}\s*")
 _ADDRESS_WORDS = frozenset({"ip", "addr", "address", "forwarded"})
 WORD_CHARACTERS = r"\w.~-"
-WORD = re.compile(begins(WORD_CHARACTERS) + f"[{WORD_CHARACTERS}]{{8,}}")
+WORD = EscapedPattern(begins(WORD_CHARACTERS) + f"[{WORD_CHARACTERS}]{{8,}}")
 _ELEMENT = re.compile(r"(<([\w:.-]{1,80})(?:\s[^<>]{0,400})?>)([^<>]{1,4096})(?=</)")
 PARTS_OF_NAMES = (
     b"token", b"secret", b"pass", b"pw", b"psw", b"wort", b"key", b"sig", b"hmac", b"sess", b"credential", b"auth",

@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from .escapes import AFTER_ESCAPE, begins
+from .escapes import AFTER_ESCAPE, EscapedPattern, begins
 from .pseudonyms import Pseudonyms
 
-JWT = re.compile(rf"(?:(?<![\w-])|{AFTER_ESCAPE})eyJ[\w-]{{3,4096}}(?:(?:\.|%(?:25)*2[Ee])[\w-]*){{1,4}}")
-EMAIL = re.compile(
+JWT = EscapedPattern(rf"(?:(?<![\w-])|{AFTER_ESCAPE})eyJ[\w-]{{3,4096}}(?:(?:\.|%(?:25)*2[Ee])[\w-]*){{1,4}}")
+EMAIL = EscapedPattern(
     begins(r"\w.!#$*+~-") + r"(?:[\w.!#$*+~-]|%(?:25){0,4}(?:2[BbDdEe]|5[Ff])){1,256}"
     r"(?P<at>@|%(?:25){0,4}40|\\{1,16}u0040)(?P<domain>(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![\w-])"
 )
@@ -30,9 +30,9 @@ _NOT_MAIL = frozenset(
 """File extensions, because `logo@2x.png` is not an e-mail address."""
 
 _GAP = r"(?:[ +-]|%(?:25){0,4}20)?"
-CARD = re.compile(rf"(?:(?<![\w.%-])|{AFTER_ESCAPE})[2-6](?:{_GAP}\d){{12,18}}(?![\w-]|\.\d)")
-IBAN = re.compile(rf"(?:(?<![\w%-])|{AFTER_ESCAPE})[A-Z]{{2}}\d{{2}}(?:{_GAP}[A-Z0-9]){{11,30}}(?![\w-])")
-PHONE = re.compile(
+CARD = EscapedPattern(rf"(?:(?<![\w.%-])|{AFTER_ESCAPE})[2-6](?:{_GAP}\d){{12,18}}(?![\w-]|\.\d)")
+IBAN = EscapedPattern(rf"(?:(?<![\w%-])|{AFTER_ESCAPE})[A-Z]{{2}}\d{{2}}(?:{_GAP}[A-Z0-9]){{11,30}}(?![\w-])")
+PHONE = EscapedPattern(
     rf"(?:(?:(?<![\w+%])|{AFTER_ESCAPE})\+|%(?:25){{0,4}}2[Bb])"
     r"[1-9](?:(?:[ ().+-]|%(?:25){0,4}2[089]){0,3}\d){7,14}(?![\w-])"
     rf"|(?:(?<![\w.-])|{AFTER_ESCAPE})\(\d{{3}}\)[ ]?\d{{3}}-\d{{4}}(?![\w-])"

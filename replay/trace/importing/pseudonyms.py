@@ -190,11 +190,17 @@ class Pseudonyms:
         if text.startswith("eyJ"):
             # The pseudonym of a JSON Web Token must look like one, too.
             return "eyJ" + self._of(text[3:])
+        if text.isascii() and "%" not in text and "\\" not in text:
+            return self._changed(text.encode()).decode()
         units, plain = _units(text)
+        return _written(units, self._changed(plain))
+
+    def _changed(self, plain: bytes) -> bytes:
+        """Return other bytes of the same form."""
         made = bytearray(plain)
         for digit, number in zip(found := list(_digits(plain)), self._others(found), strict=True):
             made[digit.place] = digit.first + number
-        return _written(units, bytes(made))
+        return bytes(made)
 
     def _basic(self, text: str) -> str:
         """Return the pseudonym of `user:password` in base64, in which each part has its own pseudonym.

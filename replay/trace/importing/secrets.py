@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import unquote
 
+from .escapes import EscapedPattern
 from .secret_names import SET_COOKIE, is_secret, is_secret_header
 
 REDACTED = "REDACTED"
@@ -83,7 +84,11 @@ def coded_marks(characters: str) -> str:
 QUOTE = r"(?:\\{0,16}[\"']|%(?:25){0,4}2[27]|\\{1,16}(?:u00|x)2[27]|&(?:quot|\#34|\#39);)"
 _BLANK = r"(?:[ \t]|\+|%(?:25){0,4}20){0,8}"
 """All repetitions are bounded, so that the time of a search is linear in the length of the text."""
-_OPERATOR = re.compile(rf"(?P<quote>{QUOTE})?{_BLANK}(?P<mark>{coded_marks('=:')}(?:>)?)")
+_OPERATOR = EscapedPattern(
+    rf"(?P<quote>{QUOTE})?{_BLANK}(?P<mark>{coded_marks('=:')}(?:>)?)",
+    plain=r"(?P<quote>[\"'])?[ \t+]{0,8}(?P<mark>[=:]>?)",
+    marks="%\\&",
+)
 _NAME_AT_END = re.compile(r"[\w.\[\]$-]+\Z")
 _ESCAPED = re.compile(r"\\{1,16}(?:u00|x)([0-9A-Fa-f]{2})")
 _NAME_CHARS_MAX = 120
@@ -297,6 +302,7 @@ def redacted(text: str, instead: Instead, stops: str = "", *, in_url: bool = Fal
 
     if "form-data" in text:
         text = _PART_OF_FORM.sub(part, text)
-    text = _USER_INFO.sub(user, text)
+    if ("@" in text or "40" in text) and ("/" in text or "%" in text):
+        text = _USER_INFO.sub(user, text)
     text = _replaced(text, _secret_spans(text, stops, in_url), instead)
     return _SCHEME.sub(lambda match: instead.credentials(match[1], match[0][len(match[1]) :]), text)
