@@ -38,6 +38,7 @@ from replay.ledger.metrics import METRICS, SERIES
 from replay.results import hlog
 from replay.staging.sink import Sink as Target
 from replay_native.ground.jit import warm
+from tests.support.ports import free_port
 
 CLASSIC_ERROR = 10 ** (1 / 20) - 1 + 0.005
 """Docs: 12.2%, and the rounding of bounds to three digits."""
@@ -100,12 +101,6 @@ def test_exponential_buckets_count_every_value(values: list[int], share: float) 
     if exact_s > 0:
         base = 2.0 ** (2.0**-point.scale)
         assert exact_s * (1 - 1e-9) <= exponential_quantile(point, share) <= exact_s * base * 1.002
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Collector:

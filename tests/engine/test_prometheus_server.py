@@ -17,9 +17,10 @@ from replay.engine.sinks.metrics import dashboard
 from replay.ledger.metrics import METRICS
 from replay.results import hlog
 from replay.staging.sink import Sink as Target
+from tests.support.ports import free_port
 from tests.support.waiting import answers, wait_until
 
-from .test_metrics_sinks import CLASSIC_ERROR, expected, free_port
+from .test_metrics_sinks import CLASSIC_ERROR, expected
 
 ROOT = Path(__file__).parents[2]
 

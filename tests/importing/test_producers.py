@@ -18,6 +18,7 @@ import pytest
 from replay.trace import Manifest
 from replay.trace.importing import Options, import_files
 from tests.support.events import Event, events
+from tests.support.ports import free_port
 
 SLOW_S = 0.4
 CLOSE_NS = 150_000_000
@@ -72,12 +73,6 @@ def needed(*names: str) -> str:
             return found
     assert os.environ.get("CI") != "true", f"CI installs {names[0]}"
     pytest.skip(f"{names[0]} is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until_up(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
+
 from .test_producers import (
     CLOSE_NS,
-    free_port,
     imported,
     service,
     until_up,

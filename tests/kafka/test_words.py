@@ -25,7 +25,8 @@ from replay.protocols.kafka.cluster import client_settings, look
 from replay.protocols.kafka.target import parse as parse_target
 from replay.settings.scenario import Kafka
 from tests.support.certificates import Authority
-from tests.support.kafka_broker import MockCluster, free_port
+from tests.support.kafka_broker import MockCluster
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="module")

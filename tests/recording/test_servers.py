@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Authority
+from tests.support.ports import free_port
 from tests.support.recording import Recorder, recording
 
 pytestmark = pytest.mark.whole
@@ -85,12 +86,6 @@ def needs(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ from replay.staging.sink import Identity
 from tests.conftest import IN_CI
 from tests.support.places import DATA
 
+from .ports import free_port
+
 BUILD_TIMEOUT_S, START_TIMEOUT_S, STOP_TIMEOUT_S = 600, 60, 20
 POM = DATA / "kafka" / "pom.xml"
 
@@ -72,12 +74,6 @@ def _keystore(folder: Path, identity: Identity) -> Path:
     path = folder / "keystore.pem"
     path.write_bytes(pkcs8 + identity.cert.read_bytes())
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def jars(folder: Path) -> Path:
