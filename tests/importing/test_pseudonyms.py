@@ -193,3 +193,11 @@ def test_a_percent_sign_or_a_backslash_by_itself_hides_no_address(text: str) -> 
 )
 def test_a_body_stays_json_with_every_address_replaced(body: str) -> None:
     assert "foo.de" not in json.dumps(json.loads(marked(body, lambda found, what: "X")))
+
+
+def test_a_value_that_repeats_the_beginning_of_a_token_has_a_pseudonym() -> None:
+    text = "eyJ" * 5_000
+    made = MADE.of(text)
+    assert made.startswith("eyJ")
+    assert form_of(made) == form_of(text)
+    assert made.count("eyJ") < 100

@@ -175,7 +175,8 @@ def _names_secret(data, begin, colon, secrets):
     """
     if 97 <= lowered(data[colon - 1]) <= 122:
         return True
-    first = _name_begins(data, colon, begin)
+    # Without a limit, a target such as `/1:1:1:1:` would be read again from its beginning for each colon.
+    first = _name_begins(data, colon, max(begin, colon - PARAMETER_BYTES_MAX))
     for at in range(first, colon - 1):
         if lowered(data[at]) == 120 and data[at + 1] in (_DASH, _PERCENT):
             return True

@@ -189,7 +189,11 @@ class Pseudonyms:
     def _of(self, text: str) -> str:
         if text.startswith("eyJ"):
             # The pseudonym of a JSON Web Token must look like one, too.
-            return "eyJ" + self._of(text[3:])
+            return "eyJ" + self._written_alike(text[3:])
+        return self._written_alike(text)
+
+    def _written_alike(self, text: str) -> str:
+        """Return the pseudonym of a value, percent-encoded and escaped where the value is."""
         if text.isascii() and "%" not in text and "\\" not in text:
             return self._changed(text.encode()).decode()
         units, plain = _units(text)
