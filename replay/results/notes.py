@@ -67,13 +67,16 @@ def _counted_notes(by_name: dict[str, int]) -> list[Note]:
     """Return notes on counters of the lanes that need an explanation."""
     notes = []
     if count := by_name["cap_bound"]:
-        words = f"{counted(count, 'request')} waited because the cap on connections (-c) was reached; "
-        notes.append(Note("CONNECTION_LIMITED", words + "their wait is part of the response"))
+        words = f"the cap on connections (-c) was reached {counted(count, 'time')}: a request waited, or the connection"
+        words += " that had been idle for longest was closed for another one; that time is part of the response"
+        notes.append(Note("CONNECTION_LIMITED", words))
     if count := by_name["unsent_capture"]:
         words = f"{counted(count, 'request')} not sent, because a captured value was missing: "
         notes.append(Note("VALUES_MISSING", words + "see which captures found nothing"))
     if count := by_name["routes_merged"]:
-        words = f"{count:,} requests of rare routes are recorded together as {OTHER!r}"
+        # Each lane counts a pair once, whatever its number of requests.
+        words = f"the memory for histograms of routes was full: {OTHER!r} stands for up to "
+        words += f"{counted(count, 'pair')} of a route and an outcome"
         notes.append(Note("ROUTES_MERGED", words))
     return notes
 

@@ -181,7 +181,8 @@ def test_a_route_that_found_the_arena_full_is_counted_once_as_other(tmp_path):
     document = made.recorder.finish(at_s(21))
     assert {r.route: r.count for r in document.routes} == {ROUTES[0]: 10, ROUTES[1]: 10, "other": 10}
     assert [there(r.response).count for r in document.routes] == [10, 10, 10]
-    assert "ROUTES_MERGED" in [note.code for note in document.notes]
+    (note,) = (note for note in document.notes if note.code == "ROUTES_MERGED")
+    assert "'other' stands for up to 1 pair of a route and an outcome" in note.message
 
 
 def test_a_percentile_among_requests_never_sent_is_a_lower_bound(tmp_path):

@@ -506,7 +506,10 @@ def begin_lane(lane):
     if st.epoll < 0:
         return -np.int64(errno())
     st.now_ns = st.polled_ns = now_ns(lane.scratch)
-    return np.int64(watch(st.epoll, lane.settings.wake_fd, np.int64(WAKE_TOKEN), lane.scratch))
+    failed = np.int64(watch(st.epoll, lane.settings.wake_fd, np.int64(WAKE_TOKEN), lane.scratch))
+    if failed:
+        _close(st.epoll)
+    return failed
 
 
 @kernel((LANE_TYPE,))
