@@ -68,7 +68,9 @@ def _counted_notes(by_name: dict[str, int]) -> list[Note]:
     notes = []
     if count := by_name["cap_bound"]:
         words = f"the cap on connections (-c) was reached {counted(count, 'time')}: a request waited, or the connection"
-        words += " that had been idle for longest was closed for another one; that time is part of the response"
+        words += (
+            " that had been idle for longest was closed for another one; that time is part of the response"
+        )
         notes.append(Note("CONNECTION_LIMITED", words))
     if count := by_name["unsent_capture"]:
         words = f"{counted(count, 'request')} not sent, because a captured value was missing: "
