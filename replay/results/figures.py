@@ -193,12 +193,13 @@ class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
     """The windows of an objective `over` a length of time, without windows in which no request ended.
 
     `failed` windows missed the objective. `worst_at_s` is the start of the worst window; the `value` of the objective
-    is that of this window.
+    is that of this window. `damaged` is true if some windows could not be read, so that the objective is missed.
     """
 
     count: int
     failed: int
     worst_at_s: float
+    damaged: bool = False
 
 
 class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):

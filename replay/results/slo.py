@@ -285,20 +285,23 @@ def figure_name(objective: Slo) -> str:
     return name if objective.metric == "response" else f"{name} {objective.metric}"
 
 
+_DAMAGED = "a log of the run is damaged"
+
+
 def words_of(outcome: SloOutcome) -> str:
     """Return the result of an objective in words: `is 312 ms in the worst window, at 40 s (3 of 51 fail)`."""
+    held = outcome.windows
     if outcome.value is None:
-        return "has no value: nothing was measured"
+        return f"has no value: {_DAMAGED if held is not None and held.damaged else 'nothing was measured'}"
     figure = format_share(outcome.value) if outcome.unit == "share" else format_latency(outcome.value)
     words = f"is {'≥' if outcome.at_least else ''}{figure}"
-    held = outcome.windows
     if held is None:
         accepts_all = outcome.passed and outcome.unit == "share" and outcome.value >= outcome.limit == 1
         return f"{words}, and any share is accepted" if accepts_all and STATUSES in outcome.slo else words
-    if not held.failed and not outcome.passed:
-        return f"{words} in the worst window that can be read, and the log of latencies is damaged"
+    window = f"the worst window{' that can be read' if held.damaged else ''}"
     fail = f"{held.failed:,} of {held.count:,} fail" if held.failed else f"all {held.count:,} meet it"
-    return f"{words} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
+    words = f"{words} in {window}, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
+    return f"{words}, and {_DAMAGED}" if held.damaged else words
 
 
 def _over_all(slo: Slo, measured: Measured) -> SloOutcome:
@@ -334,7 +337,7 @@ def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
     return SloOutcome(
         slo=slo.text, passed=is_whole and count > 0 and not failed, value=value, limit=slo.limit, unit=slo.unit,
         at_least=at_least,
-        windows=WindowsHeld(count=count, failed=failed, worst_at_s=worst_s),
+        windows=WindowsHeld(count=count, failed=failed, worst_at_s=worst_s, damaged=not is_whole),
     )  # fmt: skip
 
 

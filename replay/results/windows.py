@@ -116,6 +116,8 @@ def _intervals(
         yield interval
     if log.is_damaged:
         raise InputError(log.problems[0])
+    if found is not None and not rows:
+        raise InputError(f"{folder.timeline} has no second that can be read")
 
 
 class _Running:

@@ -210,8 +210,24 @@ def test_an_objective_by_window_fails_if_a_line_before_the_last_is_damaged(
     lines[numbers[2]] = lines[numbers[2]].replace(b"Tag=response.all;", b"Tag=response.all,")
     made.folder.latency.write_bytes(b"".join(lines))
     (outcome,) = document(Told(tmp_path / "run")).slo
-    assert not outcome.passed and there(outcome.windows).failed == 0
-    assert "is damaged" in slo.words_of(outcome)
+    assert not outcome.passed and there(outcome.windows).failed == 0 and there(outcome.windows).damaged
+    assert slo.words_of(outcome).endswith("(all 5 meet it), and a log of the run is damaged")
+
+
+def test_windows_that_fail_before_the_damage_are_named_with_it(tmp_path: Path) -> None:
+    made = trial(tmp_path / "run", slo=["p99 < 1ms over 1s"])
+    for second in range(6):
+        made.lanes[0].request(0, service_ms=50.0)
+        made.recorder.tick(at_s(second + 1))
+    made.recorder.close()
+    lines = made.folder.latency.read_bytes().splitlines(keepends=True)
+    numbers = [number for number, text in enumerate(lines) if text.startswith(b"Tag=response.all,")]
+    lines[numbers[3]] = lines[numbers[3]][:60] + b"!!!" + lines[numbers[3]][63:]
+    made.folder.latency.write_bytes(b"".join(lines))
+    (outcome,) = document(Told(tmp_path / "run")).slo
+    words = slo.words_of(outcome)
+    assert "in the worst window that can be read" in words and "(5 of 5 fail)" in words
+    assert words.endswith(", and a log of the run is damaged")
 
 
 def test_a_damaged_log_has_no_windows_and_fails_what_asks_for_them(tmp_path):
@@ -221,3 +237,4 @@ def test_a_damaged_log_has_no_windows_and_fails_what_asks_for_them(tmp_path):
     made.folder.timeline.write_bytes(b"{damaged}\n")
     by_window, whole = made.recorder.finish(at_s(2)).slo
     assert (by_window.passed, by_window.value, whole.passed) == (False, None, True)
+    assert slo.words_of(by_window) == "has no value: a log of the run is damaged"
