@@ -4,7 +4,7 @@
 
 While requests arrive, a block is appended at least once per second. Each block has its lengths and a checksum, so
 that an incomplete block is noticed. It consists of two parts, each compressed with LZ4: a msgpack value, and text to
-which the value refers. LZ4 takes a third of the time of zstd here, and a journal does not live long.
+which the value refers. LZ4 takes a third of the time that zstd takes here, and a journal is soon replaced by the trace.
 
 Notes (losses, removed secrets) are rewritten in place, alternating between the two slots. Neither a full disk nor a
 kill can therefore destroy the last valid notes. Records are cleaned first, so that secrets never reach the disk.

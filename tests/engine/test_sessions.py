@@ -188,7 +188,17 @@ def test_values_are_written_so_that_they_stay_one_value(value: bytes) -> None:
         ("[[variable]]\nname='a'\ngenerate='uuid'\n[[variable]]\nname='a'\ngenerate='uuid'",
          "line 5: variable[1].name: the name 'a' is used twice"),
         ("cookies=true\n[[set]]\nroute='*'\nheader='Cookie'\nvalue='a=1'", "set[0].header: Cookie is given, although"),
-        ("[auth]\ncommand='x'\n[headers]\nAuthorization='y'", "auth.header: Authorization is also among [headers]"),
+        ("[auth]\ncommand='x'\n[headers]\nAuthorization='y'", "auth.header: Authorization is also given in [headers]"),
+        ("send_headers='authorization'\n[auth]\ncommand='x'", "auth.header: Authorization is also given in send_headers"),
+        (
+            "[auth]\ncommand='x'\nheader='X-Who'\n[[set]]\nroute='*'\nheader='x-who'\nvalue='a'",
+            "auth.header: X-Who is also given by a [[set]] rule",
+        ),
+        ("cookies=true\n[auth]\ncommand='x'\nheader='Cookie'", "auth.header: Cookie is also given by cookies = true"),
+        (
+            "client_ip_header='X-Who'\n[auth]\ncommand='x'\nheader='X-Who'",
+            "auth.header: X-Who is also given by client_ip_header",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_rule_is_named(tmp_path: Path, text: str, said: str) -> None:

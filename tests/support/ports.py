@@ -1,4 +1,4 @@
-"""A port on loopback that nobody listens at."""
+"""Finds a port of loopback on which nothing listens."""
 
 from __future__ import annotations
 

@@ -74,12 +74,7 @@ def check(settings: SessionSettings, name_of: NameOf) -> None:
     _check_headers_once(settings, name_of)
     _check_trace_context(settings, name_of)
     _check_cookies(settings, name_of)
-    auth = settings.auth
-    check_header(auth.header, "auth.header", name_of)
-    if auth.command and auth.header.lower() in {name.lower() for name in settings.headers}:
-        raise UsageError(
-            f"{name_of('auth.header')}: {auth.header} is also among [headers]", hint="remove it there"
-        )
+    _check_auth(settings, name_of)
 
 
 def _check_headers_once(settings: SessionSettings, name_of: NameOf) -> None:
@@ -128,6 +123,25 @@ def _check_cookies(settings: SessionSettings, name_of: NameOf) -> None:
             f"{name_of(given[0])}: Cookie is given, although cookies = true sends the cookies that responses set",
             hint="remove one of them",
         )
+
+
+def _check_auth(settings: SessionSettings, name_of: NameOf) -> None:
+    """Raise UsageError if the header of `auth` is not a header's name, or if another setting sends it, too."""
+    auth = settings.auth
+    check_header(auth.header, "auth.header", name_of)
+    name = auth.header.lower()
+    sent_by = {
+        "in [headers]": name in {header.lower() for header in settings.headers},
+        "in send_headers": name in settings.send_headers,
+        "by client_ip_header": name == settings.client_ip_header.lower(),
+        "by a [[set]] rule": name in {(rule.header or "").lower() for rule in settings.set},
+        "by cookies = true": settings.cookies and name == "cookie",
+    }
+    for words, is_sent in sent_by.items():
+        if auth.command and is_sent:
+            raise UsageError(
+                f"{name_of('auth.header')}: {auth.header} is also given {words}", hint="give it once"
+            )
 
 
 def _rule_error(name_of: NameOf, table: str, problem: Problem) -> UsageError:
