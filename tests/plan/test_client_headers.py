@@ -99,6 +99,18 @@ def test_each_client_has_an_address_of_the_range(
         assert values(head, "host") == ["127.0.0.1:81"]
 
 
+def test_a_header_that_another_setting_gives_is_not_also_sent_as_recorded(tmp_path: Path) -> None:
+    headers = ((b"X-Client-Ip", b"1.2.3.4"), (b"X-Api-Key", b"recorded"), (b"X-Other", b"kept"))
+    (head,) = sent(schedule_of(
+        tmp_path, [Recorded(7, headers=headers)], send_headers="all", client_ip_header="X-Client-Ip",
+        auth={"command": "token", "header": "x-api-key"},
+    ))  # fmt: skip
+    assert values(head, "x-client-ip") == ["10.0.0.8"]
+    # A command prints the value of this header when the run begins.
+    assert values(head, "x-api-key") == []
+    assert values(head, "x-other") == ["kept"]
+
+
 @pytest.mark.parametrize(
     ("network", "value"), [("10.0.0.0/8", "for=10.0.0.8"), ("2001:db8::/32", 'for="[2001:db8::8]"')]
 )

@@ -173,6 +173,8 @@ def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list
     given = {name.lower() for name in scenario.headers}
     given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
     given |= set(OF_TRACE_CONTEXT) if scenario.traceparent else set()
+    given |= {scenario.auth.header.lower()} if scenario.auth.command else set()
+    given.add(scenario.client_ip_header.lower())
     constant = [("Host", scenario.host or target.authority), *scenario.request_headers()]
     if scenario.connect == "per-request":
         # RFC 9112, 9.6: a client announces its last request on a connection.
