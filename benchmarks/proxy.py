@@ -157,7 +157,7 @@ def compare(mitmdump: str, *, only_mirror: bool) -> None:
 
 
 def main() -> None:
-    """Compare."""
+    """Compare, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mitmdump", default=shutil.which("mitmdump") or "")
     parser.add_argument("--mirror", action="store_true", help="measure only the mirror receiver and the sink")

@@ -118,6 +118,7 @@ def settled(journal: Path, requests: int) -> bool:
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait for up to 60 s until something has happened, and half a second more."""
     ends_at = time.monotonic() + 60
     while not happened() and time.monotonic() < ends_at:
         time.sleep(0.1)

@@ -91,7 +91,12 @@ class KnownStrings:
             self._by_word.setdefault(word, []).append(number)
         name, value = match[1], match[2]
         lowered, facts = name.lower(), self.facts[number]
-        kept, counts = self._maker.line(name, value)
+        try:
+            kept, counts = self._maker.line(name, value)
+        except Exception:
+            # Python gets the requests with this line, and counts those that it cannot convert.
+            facts[Facts.KEPT_AS] = UNSURE
+            return
         if kept:
             facts[Facts.KEPT_AS] = _number_of(self.lines, (kept[0][0], kept[0][1] or b""))
         if counts.dropped or counts.names or counts.changes:

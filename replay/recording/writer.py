@@ -45,7 +45,7 @@ RING_EVERY_S = 0.02
 A ring that fills is read at once.
 """
 
-DISK, CUT_BODY = "the disk took no more", "body over the limit"
+DISK, CUT_BODY, FAULT = "the disk took no more", "body over the limit", "fault in replay"
 
 
 class Began(msgspec.Struct):
@@ -137,7 +137,11 @@ class Writer:
         count = 0
         for exchange in exchanges:
             count += 1
-            record = self._maker.made(exchange)
+            try:
+                record = self._maker.made(exchange)
+            except Exception as error:
+                # A fault of ours in one request must not end the recording of all others.
+                record = f"{FAULT} ({type(error).__name__})"
             if isinstance(record, str):
                 self._lose(record, 1)
                 continue

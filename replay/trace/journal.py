@@ -38,6 +38,7 @@ BLOCK_BYTES_MAX = 1 << 30
 """Maximum length of a block that a reader accepts. A recorder writes a block when it has some MiB."""
 
 REUSED_BYTES_MAX = 16 << 20
+"""Compressors keep memory up to this size. Larger memory, for a rare large body, is freed."""
 
 _NOTES_HEAD = struct.Struct("<QII")
 _BLOCK_HEAD = struct.Struct("<4sIIII")

@@ -22,6 +22,7 @@ from replay.recording.ring import MirrorRing
 from replay.recording.setup import Setup
 from replay.recording.writer import Writer
 from replay.trace.importing.cleaning import VALUE_CHARS_MIN
+from replay.trace.importing.pseudonyms import Pseudonyms
 from replay.trace.journal_columns import records_of
 from replay.trace.journal_record import JournalRecord
 from replay_native.ground import shared
@@ -228,3 +229,29 @@ def test_large_bodies_fill_a_batch_and_the_writer_goes_on_with_those_that_wait(t
         pass
     assert not writer.is_behind
     assert writer.end().records == count + 1
+
+
+def test_a_fault_of_ours_in_one_request_loses_only_that_request(tmp_path, monkeypatch):
+    of = Pseudonyms.of
+
+    def faulty(self: Pseudonyms, text: str) -> str:
+        if "f4ulty" in text:
+            raise RecursionError
+        return of(self, text)
+
+    monkeypatch.setattr(Pseudonyms, "of", faulty)
+    recorded = Recorded(setup())
+    writer = Writer(
+        msgspec.structs.replace(setup(), journal=str(tmp_path / "j"), ring=os.dup(recorded.ring.file))
+    )
+    faulty_line = b"Authorization: Bearer f4ulty-value"
+    for number, each in enumerate([
+        request(b"/a"), request(b"/b", b'{"token": "f4ulty-value"}'), request(b"/c", b"", faulty_line), request(b"/d"),
+        request(b"/e", b"", faulty_line),
+    ]):  # fmt: skip
+        recorded.put(each, number)
+        while writer.take_from_ring():
+            pass
+    notes = writer.end()
+    assert notes.lost == {"fault in replay (RecursionError)": 3}
+    assert notes.records == 2
