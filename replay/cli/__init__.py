@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from replay import garbage
+
 from . import interrupts
 
 TYPE_CHECKING = False
@@ -21,6 +23,7 @@ def main() -> NoReturn:
     The console script and `python -m replay.cli` call this.
     """
     interrupts.prepare()
+    garbage.collect_rarely()
     try:
         from . import streams
 

@@ -15,6 +15,7 @@ import time
 
 import trio
 
+from replay import garbage
 from replay.lane.addresses import AddressTable
 from replay.lane.contract import LaneSpec
 from replay.lane.polls import BEAT_NS, Polls
@@ -62,8 +63,7 @@ async def run_lane(spec: LaneSpec, transport: Transport) -> None:
     flight, at once on Stop.ABANDON, or when it is cancelled. A failed request is an outcome, not an exception.
     """
     AddressTable(spec.metrics).begin(spec.addresses)
-    # Exclude existing objects from garbage collection: scanning them would delay the lane.
-    gc.freeze()
+    garbage.shorten_pauses()
     try:
         await _Lane(spec, transport).run()
     finally:

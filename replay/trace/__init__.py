@@ -1,6 +1,7 @@
 """The trace: recorded requests and their times, as columns on disk (docs/trace-format.md)."""
 
 from .batch import Batch, with_requests
+from .blocks import ReusedBuffers
 from .derived import DerivedTraceWriter
 from .manifest import (
     FORMAT_VERSION,
@@ -36,6 +37,7 @@ __all__ = [
     "Request",
     "Requests",
     "Responses",
+    "ReusedBuffers",
     "Route",
     "RouteRules",
     "Segment",

@@ -23,24 +23,15 @@ import numpy.typing as npt
 
 from replay.errors import InputError, reason_of
 from replay.files import open_regular
-from replay_native.ground.jit import warm
-from replay_native.ground.xxh64 import STATE_WORDS
-from replay_native.trace import blocks as kernels
 
 from .manifest import FileSums
-
-BLOCK_BYTES = 1 << 18
-"""Bytes per checksum. A block of this size is still in the CPU cache when it is checked after the read."""
-
-READ_BYTES = 1 << 18
-"""Bytes per read. Data of this size is still in the CPU cache when it is checked."""
+from .sums import BLOCK_BYTES, READ_BYTES, Hasher
 
 _HUGE_FROM_BYTES = 8 << 20
 """Memory of at least this size uses huge pages, so that the kernel clears fewer pages."""
 
 _HEX_OF_A_SUM = 16
-_TAIL_BYTES = 32
-_KEPT_BUFFERS = 3
+_KEPT_BUFFERS = 4
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
@@ -60,39 +51,6 @@ def check_size(path: Path, found_bytes: int, written_bytes: int) -> None:
     if found_bytes != written_bytes:
         what = "was cut" if found_bytes < written_bytes else "has grown"
         raise corrupt(path, f"it {what}: it has {found_bytes:,} bytes, and {written_bytes:,} were written")
-
-
-class Hasher:
-    """Computes checksums of blocks. Each reader needs its own instance, because it holds scratch memory."""
-
-    def __init__(self) -> None:
-        warm(["trace.blocks"])
-        self._state = np.zeros(STATE_WORDS, np.uint64)
-        self._tail = np.zeros(_TAIL_BYTES, np.uint8)
-
-    def of_pieces(self, data: Bytes, begins: Int64s, ends: Int64s) -> npt.NDArray[np.uint64]:
-        """Return the checksum of each piece of `data`; piece i is data[begins[i]:ends[i]]."""
-        found = np.empty(len(begins), np.uint64)
-        kernels.hash_pieces(data, begins, ends, self._state, self._tail, found)
-        return found
-
-    def hashes(self, data: Bytes) -> npt.NDArray[np.uint64]:
-        """Return the checksum of each block of BLOCK_BYTES in `data`; the last block may be shorter."""
-        found = np.empty(-(-len(data) // BLOCK_BYTES), np.uint64)
-        kernels.hash_blocks(data, BLOCK_BYTES, self._state, self._tail, found)
-        return found
-
-
-def sums_of(path: Path) -> FileSums:
-    """Return the length and the block checksums of a file that was just written."""
-    hasher, found, size = Hasher(), list[npt.NDArray[np.uint64]](), 0
-    buffer = np.empty(READ_BYTES, np.uint8)
-    with open_regular(path) as file:
-        while count := os.readv(file.fileno(), [buffer.data]):
-            found.append(hasher.hashes(buffer[:count]))
-            size += count
-    text = "".join(f"{int(value):016x}" for part in found for value in part)
-    return FileSums(bytes=size, xxh64=text)
 
 
 class CheckedFile:
@@ -153,9 +111,9 @@ class CheckedFile:
         if self._expected is None:
             return
         found, first = self._hasher.hashes(piece), at // BLOCK_BYTES
-        wrong = np.flatnonzero(found != self._expected[first : first + len(found)])
-        if len(wrong):
-            block = first + int(wrong[0])
+        wrong = found != self._expected[first : first + len(found)]
+        if wrong.any():
+            block = first + int(wrong.argmax())
             begin, end = block * BLOCK_BYTES, min((block + 1) * BLOCK_BYTES, self.size)
             raise corrupt(
                 self.path, f"bytes {begin:,} to {end - 1:,} (block {block}) are not those that were written"

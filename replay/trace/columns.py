@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from .blocks import (
-    BLOCK_BYTES,
     CheckedFile,
     PagedFile,
     ReusedBuffers,
@@ -22,6 +20,7 @@ from .blocks import (
     view_of,
 )
 from .manifest import FileSums
+from .sums import BLOCK_BYTES, SummedFile
 
 BATCH_ROWS = 1 << 20
 """Maximum rows of an events file, and of a batch of the requests dictionary."""
@@ -36,6 +35,9 @@ EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
 }
 """The columns of an event: its time, its request and client, and the recorded response (-1 is unknown)."""
 
+
+COMPARED_ROWS = 1 << 15
+"""Rows that are compared at once, so that their results stay in the CPU cache."""
 
 RESPONSE_COLUMNS: dict[str, np.dtype[Any]] = {
     "response": np.dtype(np.int32),
@@ -82,6 +84,16 @@ def empty_events(rows: int, *, wide: bool = False) -> dict[str, npt.NDArray[Any]
     return {name: np.empty(rows, dtype=dtype) for name, dtype in columns.items()}
 
 
+def in_time_order(stamps: npt.NDArray[np.int64]) -> bool:
+    """Return whether no timestamp is earlier than the one before it."""
+    later = np.empty(min(len(stamps), COMPARED_ROWS), bool)
+    for begin in range(0, len(stamps) - 1, COMPARED_ROWS):
+        part = stamps[begin : begin + COMPARED_ROWS + 1]
+        if not np.greater_equal(part[1:], part[:-1], out=later[: len(part) - 1]).all():
+            return False
+    return True
+
+
 def is_wide(columns: Mapping[str, Any]) -> bool:
     """Return whether event columns include the response columns."""
     return "response" in columns
@@ -104,16 +116,18 @@ def array_of(column: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)], null_count=0)
 
 
-def write_events(path: Path, columns: Columns) -> None:
-    """Write one events file from columns of equal length that are sorted by `at_ns`.
+def write_events(path: Path, columns: Columns) -> FileSums:
+    """Write one events file from columns of equal length that are sorted by `at_ns`, and return its sums.
 
     The response columns are left out if all of their values are -1.
     """
     wide = is_wide(columns) and any((columns[name] >= 0).any() for name in RESPONSE_COLUMNS)
     schema = WIDE_EVENT_SCHEMA if wide else EVENT_SCHEMA
     arrays = [array_of(np.asarray(columns[field.name], field.type.to_pandas_dtype())) for field in schema]
-    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, schema) as file:
-        file.write_batch(pa.record_batch(arrays, schema=schema))
+    with SummedFile(path) as sink:
+        with pa.ipc.new_file(sink, schema) as file:
+            file.write_batch(pa.record_batch(arrays, schema=schema))
+        return sink.sums()
 
 
 _FOOTER_END = struct.Struct("<i6s")

@@ -16,7 +16,7 @@ from replay.decoding import examined
 from replay_native.ground.jit import warm
 from replay_native.workload import scale as kernels
 
-from .blocks import READ_BYTES, CheckedFile, PagedFile
+from .blocks import CheckedFile, PagedFile
 from .columns import REQUEST_SCHEMA, open_paged
 from .manifest import FORMAT_VERSION, PLAIN_VERSION, FileSums, Manifest, Route
 from .reader import Trace
@@ -30,6 +30,7 @@ from .requests import (
 from .responses import RESPONSE_BODIES, RESPONSE_HEADERS, RESPONSES
 from .route_rules import RouteRules
 from .routes import assign_routes
+from .sums import READ_BYTES
 from .writer import TraceWriter
 
 
@@ -61,6 +62,7 @@ class DerivedTraceWriter(TraceWriter):
         self._table = self._base.requests.addresses()
         self._routes = np.arange(len(self._base.manifest.routes), dtype=np.int64)
         self._counts = np.zeros(len(self._routes) + 1, np.int64)
+        self._found = np.empty(kernels.COUNTED_AT_ONCE, np.int64)
 
     def _kept_responses(self) -> npt.NDArray[np.uint8]:
         if not len(self._kept):
@@ -72,7 +74,7 @@ class DerivedTraceWriter(TraceWriter):
             super()._weigh(request)
             return
         for rows in self._base.requests.loaded(request, columns_alone=True):
-            kernels.count_classes(request[rows], self._table, self._routes, self._counts)
+            kernels.count_classes(request[rows], self._table, self._routes, self._found, self._counts)
 
     def _end_dictionaries(self) -> None:
         """Do nothing, because the dictionaries are complete from the start."""

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from .blocks import Hasher, PagedFile, corrupt
+from .blocks import PagedFile, corrupt
 from .columns import open_paged
+from .sums import Hasher
 
 PACKED_SCHEMA = pa.schema(
     [

@@ -15,8 +15,8 @@ import pyarrow as pa
 from replay_native.ground.jit import warm
 from replay_native.trace import digests as kernels
 
-from .blocks import Hasher
 from .packed import PACKED_SCHEMA
+from .sums import Hasher
 
 BLOCK_BYTES = 16 << 10
 """Bytes of a block with its boundaries: larger blocks compress better, but make reading a single body slower."""

@@ -23,7 +23,7 @@ from replay.units import counted, format_duration, format_moment, format_share, 
 
 from .batch import Batch
 from .blocks import ReusedBuffers, check_size, corrupt
-from .columns import Columns, read_events
+from .columns import Columns, in_time_order, read_events
 from .journal import is_being_written, journal_of, read_notes
 from .manifest import (
     HOSTS_MAX,
@@ -389,7 +389,7 @@ class Trace:
     def _check_batch(self, segment: Segment, batch: Batch, before_ns: int) -> None:
         """Check the order and range of the columns that kernels rely on."""
         path = self.path / segment.file
-        if batch.at_ns[0] < before_ns or not np.all(batch.at_ns[1:] >= batch.at_ns[:-1]):
+        if batch.at_ns[0] < before_ns or not in_time_order(batch.at_ns):
             raise corrupt(path, "its events are not in time order")
         if batch.at_ns[-1] > self.end_ns:
             raise corrupt(path, "an event is later than the end that the manifest states")

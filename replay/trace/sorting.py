@@ -23,11 +23,12 @@ from .columns import (
     empty_events,
     event_offsets,
     events_file,
+    in_time_order,
     is_wide,
     widen,
     write_events,
 )
-from .manifest import Segment
+from .manifest import FileSums, Segment
 
 WINDOW_ROWS = 1 << 17
 """Rows that stay buffered for sorting. A row that is late by at most this many rows does not start a new run."""
@@ -46,7 +47,7 @@ def order_of(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
 
     If a timestamp and its index fit into one word together, the words are sorted, which is faster.
     """
-    if np.all(stamps[1:] >= stamps[:-1]):
+    if in_time_order(stamps):
         return None
     low_bit = len(stamps).bit_length()
     first_ns = int(stamps.min())
@@ -83,6 +84,7 @@ class _EventFiles:
         self._buffer = empty_events(BATCH_ROWS)
         self._buffered = 0
         self.segments: list[Segment] = []
+        self.sums: list[FileSums] = []
 
     def append(self, columns: Columns) -> None:
         rows, done = len(columns["at_ns"]), 0
@@ -112,7 +114,7 @@ class _EventFiles:
 
     def _write(self, columns: Columns) -> None:
         name = f"{self._prefix}{events_file(len(self.segments))}"
-        write_events(self._folder / name, columns)
+        self.sums.append(write_events(self._folder / name, columns))
         stamps = columns["at_ns"]
         self.segments.append(
             Segment(file=name, rows=len(stamps), start_ns=int(stamps[0]), end_ns=int(stamps[-1]))
@@ -188,6 +190,10 @@ def _merge(runs: list[_RunReader], output: _EventFiles) -> None:
         until_ns = min(int(run.loaded["at_ns"][-1]) for run in runs)
         taken = [run.take(until_ns) for run in runs]
         output.append(_sorted({name: np.concatenate([part[name] for part in taken]) for name in taken[0]}))
+
+
+def _with_sums(segments: list[Segment], sums: list[FileSums]) -> tuple[list[Segment], dict[str, FileSums]]:
+    return segments, {segment.file: found for segment, found in zip(segments, sums, strict=True)}
 
 
 class EventSorter:
@@ -270,14 +276,18 @@ class EventSorter:
         self._window, self._spare = self._spare, self._window
         return _rows(self._window, 0, self._held)
 
-    def finish(self) -> list[Segment]:
-        """Write the held rows, merge the runs if there are several, and return the final files in time order."""
+    def finish(self) -> tuple[list[Segment], dict[str, FileSums]]:
+        """Write the held rows, merge the runs if there are several, and return the final files in time order.
+
+        Return also the sums of each of these files.
+        """
         self._settle(self._held)
         self._runs[-1].close()
         wide = is_wide(self._window)
         self._window = self._spare = empty_events(0)
         if len(self._runs) == 1:
-            return [self._renamed(segment) for segment in self._runs[0].segments]
+            (output,) = self._runs
+            return _with_sums([self._renamed(segment) for segment in output.segments], output.sums)
         output = _EventFiles(self._folder, "")
         chunk_rows = max(MERGE_ROWS // len(self._runs), MERGE_ROWS_OF_RUN_MIN)
         readers = [
@@ -291,7 +301,7 @@ class EventSorter:
             for reader in readers:
                 reader.close()
         output.close()
-        return output.segments
+        return _with_sums(output.segments, output.sums)
 
     def _renamed(self, segment: Segment) -> Segment:
         name = segment.file.partition("-")[2]

@@ -26,7 +26,6 @@ from replay.files import delete_named
 from replay_native.trace import dictionary as kernels
 
 from .batch import Batch
-from .blocks import sums_of
 from .columns import ALL_COLUMNS, EVENT_COLUMNS, Columns
 from .manifest import FORMAT_VERSION, Manifest, write_manifest
 from .reader import (
@@ -43,6 +42,7 @@ from .responses import CUT_BODY, KEPT_BODY, RESPONSE_BODIES, RecordedResponse, R
 from .route_rules import RouteRules
 from .routes import assign_routes
 from .sorting import EventSorter
+from .sums import sums_of
 
 Column = npt.NDArray[np.generic]
 
@@ -374,7 +374,7 @@ class TraceWriter:
         """Complete events, dictionaries and routes, write the manifest last, and rename the folder."""
         manifest = self.manifest
         self._end_dictionaries()
-        manifest.segments = self._events.finish()
+        manifest.segments, manifest.files = self._events.finish()
         _give_back_memory()
         self._close_dictionaries()
         manifest.clients = self._clients
@@ -383,7 +383,7 @@ class TraceWriter:
             manifest.start_ns = manifest.segments[0].start_ns
             manifest.end_ns = manifest.segments[-1].end_ns
         manifest.files = {
-            entry.name: sums_of(entry)
+            entry.name: manifest.files.get(entry.name) or sums_of(entry)
             for entry in sorted(self._folder.iterdir())
             if entry.name.endswith(".arrow")
         }

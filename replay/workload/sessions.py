@@ -19,7 +19,7 @@ from .steps import (
     OUTPUT_ROWS,
     Events,
     Int64s,
-    taken,
+    Memory,
 )
 
 PAUSE_NS = 1_800 * 1_000_000_000
@@ -84,15 +84,14 @@ class CloneSessions:
     ) -> Iterator[Batch]:
         rows = max(OUTPUT_ROWS, 2 * int(clones.max(initial=0)))
         plan = kernels.Clones(PAUSE_NS, _clients(clients), clones, first_clients, gaps_ns, self.seed)
-        sessions = 0
+        sessions, memory, source = 0, Memory(), np.empty(rows, np.int64)
         for batch in events():
             begin = 0
             while begin < len(batch):
-                at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
-                client = np.empty(rows, np.uint32)
+                at_ns, client = memory.empty(rows, np.int64), memory.empty(rows, np.uint32)
                 out = kernels.Copies(at_ns, source, client)
                 count, begin, sessions = kernels.clone_rows(batch.rows, begin, plan, sessions, out)
-                yield taken(batch, source[:count], at_ns=at_ns[:count], client=client[:count])
+                yield memory.taken(batch, source[:count], at_ns=at_ns[:count], client=client[:count])
 
 
 def _clients(count: int) -> npt.NDArray[np.int64]:

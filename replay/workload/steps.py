@@ -7,14 +7,14 @@ stream (or of its client), so the same seed gives the same events, however they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.settings.kinds import Scale, setting_text
-from replay.trace import Batch, Requests, with_requests
+from replay.trace import Batch, Requests, ReusedBuffers, with_requests
 from replay_native.workload import scale as kernels
 
 from .rules import classes_of, classes_to_scale
@@ -24,6 +24,12 @@ OUTPUT_ROWS = 1 << 20
 
 Events = Callable[[], Iterator[Batch]]
 """Starts reading a stream of events; each call reads it again from the beginning."""
+
+_ROUNDED_ROWS = 1 << 16
+"""Memory for rows is taken in multiples of this, so that it fits the next batch, too."""
+
+_COLUMN_BYTES = 8
+"""Maximum bytes per value of a column."""
 
 Int64s = npt.NDArray[np.int64]
 
@@ -42,9 +48,38 @@ class Step(Protocol):
         """Yield the events that the transform makes of a stream."""
 
 
-def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
-    """Return rows of a batch by their indices, with some columns replaced."""
-    return batch.taken(lambda column: np.take(column, rows), **replaced)
+class Memory:
+    """Memory for the batches that a step makes, reused as soon as nothing refers to it."""
+
+    def __init__(self) -> None:
+        self._buffers = ReusedBuffers()
+        self._columns = ReusedBuffers()
+
+    def empty(self, rows: int, dtype: type[np.int64] | type[np.uint32]) -> npt.NDArray[Any]:
+        """Return an uninitialized column."""
+        return self._columns.take(np.dtype(dtype).itemsize * rows).view(dtype)
+
+    def taken(self, batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
+        """Return rows of a batch by their indices, with some columns replaced."""
+        count = len(rows)
+        stride = _COLUMN_BYTES * (count // _ROUNDED_ROWS + 1) * _ROUNDED_ROWS
+        memory = self._buffers.take(stride * len(Batch.__slots__))
+        places = iter(range(0, len(memory), stride))
+
+        def copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            begin = next(places)
+            out = memory[begin : begin + column.itemsize * count].view(column.dtype)
+            word, take = _TAKES[column.itemsize]
+            take(column.view(word), rows, out.view(word))
+            return out
+
+        return batch.taken(copied, **replaced)
+
+
+_TAKES = {
+    8: (np.uint64, kernels.take_words), 4: (np.uint32, kernels.take_halves), 2: (np.uint16, kernels.take_quarters)
+}  # fmt: skip
+"""By the size of a value: the type as which a kernel copies it, and the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +99,12 @@ class Keep:
         classes = classes_of(requests, self.routes, "--without" if self.without else "--only")
         if self.without:
             classes = np.where(classes < 0, 0, -1).astype(np.int64)
-        table = requests.addresses()
+        table, memory = requests.addresses(), Memory()
         for batch in with_requests(events(), requests, columns_alone=True):
-            kept = np.empty(len(batch), np.int64)
+            kept = memory.empty(len(batch), np.int64)
             count = kernels.keep_classes(batch.request, table, classes, kept)
             if count:
-                yield taken(batch, kept[:count])
+                yield memory.taken(batch, kept[:count])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +122,16 @@ class Sample:
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
         """Yield the sampled events."""
-        first, seed = 0, np.uint64(self.seed)
+        first, seed, memory = 0, np.uint64(self.seed), Memory()
         for batch in events():
-            kept = np.empty(len(batch), np.int64)
+            kept = memory.empty(len(batch), np.int64)
             if self.by == "client":
                 count = kernels.thin_clients(batch.client, seed, self.share, kept)
             else:
                 count = kernels.thin_requests(len(batch), seed, self.share, first, kept)
             first += len(batch)
             if count:
-                yield taken(batch, kept[:count])
+                yield memory.taken(batch, kept[:count])
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +169,9 @@ class Grow:
         classes = classes_to_scale(requests, self.scale)
         table, routes = requests.addresses(), np.arange(len(classes), dtype=np.int64)
         no_clients = np.empty(0, np.uint32)
-        counts = np.zeros(len(routes) + 1, np.int64)
+        counts, found = np.zeros(len(routes) + 1, np.int64), np.empty(kernels.COUNTED_AT_ONCE, np.int64)
         for batch in with_requests(events(), requests, columns_alone=True):
-            kernels.count_classes(batch.request, table, routes, counts)
+            kernels.count_classes(batch.request, table, routes, found, counts)
         whole = np.floor(factors).astype(np.int64)
         states = np.zeros((len(routes), kernels.ROUTE_WORDS), np.int64)
         states[:, kernels.LEFT] = counts[:-1]
@@ -145,16 +180,17 @@ class Grow:
         growth = kernels.Growth(classes, whole, states, before_ns, self.seed, self.repeat)
         first = 0
         rows = max(OUTPUT_ROWS, 2 * int(whole.max()))
+        memory, source = Memory(), np.empty(rows, np.int64)
         for batch in events():
             begin = 0
             while begin < len(batch):
-                at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
+                at_ns = memory.empty(rows, np.int64)
                 # The consumer may load other requests between two yields, so this batch's are loaded each time.
                 end = begin + requests.load_columns(batch.request[begin:])
                 out = kernels.Copies(at_ns, source, no_clients)
                 count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)
                 if count:
-                    yield taken(batch, source[:count], at_ns=at_ns[:count])
+                    yield memory.taken(batch, source[:count], at_ns=at_ns[:count])
             first += len(batch)
 
 
@@ -192,6 +228,5 @@ class Speed:
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
         """Yield the same events at other times."""
         for batch in events():
-            at_ns = np.empty(len(batch), np.int64)
-            kernels.squeeze(batch.at_ns, self.origin_ns, self.factor, at_ns)
-            yield replace(batch, at_ns=at_ns)
+            kernels.squeeze(batch.at_ns, self.origin_ns, self.factor)
+            yield batch

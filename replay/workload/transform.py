@@ -6,7 +6,7 @@ The steps always run in this order, whatever the order of the flags; each is rec
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -201,9 +201,9 @@ def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> li
     """Count the events of each route of a trace between two times."""
     warm(["workload.scale"])
     routes, table = np.arange(len(trace.requests.routes), dtype=np.int64), trace.requests.addresses()
-    counts = np.zeros(len(routes) + 1, np.int64)
+    counts, found = np.zeros(len(routes) + 1, np.int64), np.empty(kernels.COUNTED_AT_ONCE, np.int64)
     for batch in with_requests(trace.batches(from_ns, until_ns), trace.requests, columns_alone=True):
-        kernels.count_classes(batch.request, table, routes, counts)
+        kernels.count_classes(batch.request, table, routes, found, counts)
     return [int(count) for count in counts[:-1]]
 
 
@@ -254,12 +254,11 @@ def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bo
 
 
 def _renumbered(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield the same events with clients renumbered by first appearance."""
+    """Yield the same events, whose clients are renumbered in place by first appearance."""
     ids, known = np.full(1024, -1, np.int64), 0
     for batch in batches:
         most = int(batch.client.max()) + 1
         if most > len(ids):
             ids = np.concatenate([ids, np.full(max(most, 2 * len(ids)) - len(ids), -1, np.int64)])
-        client = batch.client.copy()
-        known = kernels.renumber(client, ids, known)
-        yield replace(batch, client=client)
+        known = kernels.renumber(batch.client, ids, known)
+        yield batch

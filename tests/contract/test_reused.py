@@ -252,7 +252,7 @@ async def test_rows_that_hold_anything_serve_as_fresh_ones(
         for at, fault in enumerate(FAULTS * 3)
     ]
     driven = await drive(
-        run_lane, tmp_path, asks, sink.port, connections=6, timeout_s=0.4, max_wait_s=30, connect=connect,
+        run_lane, tmp_path, asks, sink.port, connections=6, timeout_s=1.5, max_wait_s=30, connect=connect,
         ordered=connect != "pool", retry=retry(503, "malformed", attempts=2, backoff_ms=5),
     )  # fmt: skip
     outcomes = FAULTS_IN_ORDER | {name: "2xx" for name in FAULTS if name not in FAULTS_IN_ORDER}

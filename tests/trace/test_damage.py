@@ -23,8 +23,9 @@ from replay.settings.scenario import Scenario
 from replay.staging.sink import Sink
 from replay.trace import Batch, Trace, TraceWriter, requests, sorting, with_requests
 from replay.trace import blobs as blob_reading
-from replay.trace.blocks import BLOCK_BYTES, PagedFile, ReusedBuffers, sums_of
+from replay.trace.blocks import PagedFile, ReusedBuffers
 from replay.trace.routes import assign_routes
+from replay.trace.sums import BLOCK_BYTES, sums_of
 from tests.support.trace_data import Row, without_checksums, write_trace
 
 FILES = ("events-000000.arrow", "requests.arrow", "headers.arrow", "bodies.arrow", "manifest.json")

@@ -15,9 +15,9 @@ from replay.errors import InputError
 from replay.trace import RecordedResponse, Trace, TraceWriter, packed, packed_writer
 from replay.trace.blob_writer import BlobWriter
 from replay.trace.blobs import BODIES_SCHEMA, PlainBodies, open_bodies
-from replay.trace.blocks import BLOCK_BYTES, sums_of
 from replay.trace.packed import PackedBodies
 from replay.trace.packed_writer import DigestTable, PackedWriter
+from replay.trace.sums import BLOCK_BYTES, sums_of
 from tests.support.trace_data import without_checksums
 
 

@@ -24,7 +24,7 @@ from replay.trace import (
     sorting,
 )
 from replay.trace import request_writer as request_writing
-from replay.trace.columns import empty_events
+from replay.trace.columns import COMPARED_ROWS, empty_events, in_time_order
 from replay.trace.dictionary import flatten
 from replay_native.ground.jit import warm
 from replay_native.trace.dictionary import hash_all
@@ -106,7 +106,7 @@ def test_events_in_any_order_come_out_sorted_and_stable(
             columns["at_ns"][:] = np.array(stamps, dtype=np.int64)[part]
             columns["client"][:] = part
             sorter.add(columns)
-        segments = sorter.finish()
+        segments, _ = sorter.finish()
     read = [row for segment in segments for row in _rows(folder / segment.file)]
     assert [at for at, _ in read] == sorted(stamps)
     assert sorted(client for _, client in read) == list(range(len(stamps)))
@@ -152,6 +152,16 @@ def test_requests_past_the_table_are_written_again(tmp_path: Path, monkeypatch: 
         "GET /b": 1,
         "GET /c": 2,
     }
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, COMPARED_ROWS, COMPARED_ROWS + 1, 3 * COMPARED_ROWS + 5])
+def test_a_timestamp_out_of_order_is_found_wherever_it_is(rows: int) -> None:
+    assert in_time_order(np.zeros(rows, np.int64)) and in_time_order(np.arange(rows))
+    for at in {1, 2, rows - 1, COMPARED_ROWS - 1, COMPARED_ROWS, COMPARED_ROWS + 1, 2 * COMPARED_ROWS}:
+        if 0 < at < rows:
+            stamps = np.arange(rows)
+            stamps[at] = stamps[at - 1] - 1
+            assert not in_time_order(stamps)
 
 
 def test_an_exception_leaves_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.workload.steps import once_more
+from replay.trace import Batch
+from replay.trace.columns import ALL_COLUMNS, EVENT_COLUMNS
+from replay.workload.steps import Memory, once_more
 from replay_native.ground import jit
 from replay_native.trace import columns
 from replay_native.workload import (
@@ -179,6 +181,55 @@ def test_rare_routes_are_rounded_by_the_seed_and_not_all_one_way() -> None:
     assert (more[0] == more[1]).all() and (more[0] != more[2]).any()
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 4), max_size=60),
+    st.lists(st.integers(-1, 3), min_size=5, max_size=5),
+    st.integers(1, 9),
+)
+def test_rows_are_counted_by_the_rule_of_their_route(
+    routes: list[int], rules: list[int], at_once: int
+) -> None:
+    trace, counts = Trace(5), np.arange(5, dtype=np.int64)
+    scale.count_classes(
+        np.array(routes, np.uint32),
+        trace.table,
+        np.array(rules, np.int64),
+        np.empty(at_once, np.int64),
+        counts,
+    )
+    of = [rules[request] for request in routes]
+    assert (counts - np.arange(5)).tolist() == [*(of.count(rule) for rule in range(4)), of.count(-1)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(1, 40), st.booleans())
+def test_rows_are_taken_by_their_indexes(data: st.DataObject, rows: int, wide: bool) -> None:
+    names = [name for name in ALL_COLUMNS if wide or name in EVENT_COLUMNS]
+    batch = Batch(**{name: np.arange(rows).astype(ALL_COLUMNS[name]) - (name == "status") for name in names})
+    memory = Memory()
+    for _ in range(3):
+        kept = np.array(data.draw(st.lists(st.integers(0, rows - 1), max_size=60)), np.int64)
+        times = memory.empty(len(kept), np.int64)
+        times[:] = 7
+        taken = memory.taken(batch, kept, at_ns=times)
+        assert all(
+            (getattr(taken, name) == getattr(batch, name)[kept]).all() for name in names if name != "at_ns"
+        )
+        assert all(getattr(taken, name).dtype == ALL_COLUMNS[name] for name in names)
+        assert (taken.at_ns == 7).all() and (taken.response is None) == (not wide)
+
+
+def test_memory_is_reused_once_nothing_refers_to_a_batch() -> None:
+    batch = Batch(**{name: np.arange(9).astype(dtype) for name, dtype in ALL_COLUMNS.items()})
+    memory, rows = Memory(), np.arange(9)
+    first, second = memory.taken(batch, rows), memory.taken(batch, rows[::-1].copy())
+    place = first.client.ctypes.data
+    assert second.client.ctypes.data != place and first.client.tolist() == list(range(9))
+    del first
+    assert memory.taken(batch, rows[3:]).client.ctypes.data == place
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=80), st.floats(0, 1), st.integers(0, 2**62))
 def test_thinning_draws_each_request_or_each_client(clients: list[int], share: float, seed: int) -> None:
@@ -200,9 +251,9 @@ def test_thinning_draws_each_request_or_each_client(clients: list[int], share: f
 def test_squeezed_stamps_are_as_near_to_their_origin_as_the_factor_says(
     stamps: list[int], origin: int, factor: float
 ) -> None:
-    out = np.empty(len(stamps), np.int64)
-    scale.squeeze(np.array(stamps, np.int64), origin, factor, out)
-    assert out.tolist() == [origin + round((at - origin) / factor) for at in stamps]
+    at_ns = np.array(stamps, np.int64)
+    scale.squeeze(at_ns, origin, factor)
+    assert at_ns.tolist() == [origin + round((at - origin) / factor) for at in stamps]
 
 
 @settings(max_examples=50, deadline=None)

@@ -21,6 +21,9 @@ LEFT, EXTRA = 0, 1
 ROUTE_WORDS = 2
 """State per route. LEFT: its rows that are not written yet. EXTRA: how many of these get one more copy."""
 
+COUNTED_AT_ONCE = 1 << 10
+"""The length of the scratch memory of `count_classes`, which stays in the CPU cache."""
+
 KEPT = np.iinfo(np.int64).min
 """Stands for the time of a rule's previous row, if there is none yet."""
 
@@ -77,12 +80,42 @@ def _class_of(request, requests, classes):
     return classes[route_of(requests, np.int64(request))]
 
 
-@kernel("void(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
-def count_classes(request, requests, classes, counts):
-    """Add the number of rows of each rule to counts int64[n + 1]. Its last entry counts the rows of no rule."""
-    for index in range(request.shape[0]):
-        found = _class_of(request[index], requests, classes)
-        counts[found if found >= 0 else counts.shape[0] - 1] += 1
+@kernel("void(uint32[::1], int64[:,::1], int64[::1], int64[::1], int64[::1])")
+def count_classes(request, requests, classes, found, counts):
+    """Add the number of rows of each rule to counts int64[n + 1]. Its last entry counts the rows of no rule.
+
+    `found` is scratch memory of any length. Classes are found for so many rows before they are counted, because a
+    lookup that follows the update of a counter takes twice as long.
+    """
+    none = np.int64(counts.shape[0] - 1)
+    for first in range(0, request.shape[0], found.shape[0]):
+        rows = min(found.shape[0], request.shape[0] - first)
+        for index in range(rows):
+            number = _class_of(request[first + index], requests, classes)
+            found[index] = number if number >= 0 else none
+        for index in range(rows):
+            counts[found[index]] += 1
+
+
+@kernel("void(uint64[::1], int64[::1], uint64[::1])")
+def take_words(column, rows, out):
+    """Copy rows of a column, by their indexes."""
+    for index in range(rows.shape[0]):
+        out[index] = column[rows[index]]
+
+
+@kernel("void(uint32[::1], int64[::1], uint32[::1])")
+def take_halves(column, rows, out):
+    """Copy rows of a column of 32 bits, by their indexes."""
+    for index in range(rows.shape[0]):
+        out[index] = column[rows[index]]
+
+
+@kernel("void(uint16[::1], int64[::1], uint16[::1])")
+def take_quarters(column, rows, out):
+    """Copy rows of a column of 16 bits, by their indexes."""
+    for index in range(rows.shape[0]):
+        out[index] = column[rows[index]]
 
 
 @kernel("int64(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
@@ -282,11 +315,11 @@ def clone_rows(rows, begin, plan, sessions, out):
     return written, index, sessions
 
 
-@kernel("void(int64[::1], int64, float64, int64[::1])")
-def squeeze(at_ns, origin_ns, factor, out_at_ns):
-    """Divide the distances of time stamps from the origin by a factor, and round them to ns."""
+@kernel("void(int64[::1], int64, float64)")
+def squeeze(at_ns, origin_ns, factor):
+    """Divide the distances of time stamps from the origin by a factor, and round them to ns, in place."""
     for index in range(at_ns.shape[0]):
-        out_at_ns[index] = origin_ns + np.int64(np.rint(np.float64(at_ns[index] - origin_ns) / factor))
+        at_ns[index] = origin_ns + np.int64(np.rint(np.float64(at_ns[index] - origin_ns) / factor))
 
 
 @kernel("int64(uint32[::1], int64[::1], int64)")

@@ -12,6 +12,7 @@ from typing import Any
 import trio
 from aiokafka import TopicPartition
 
+from replay import garbage
 from replay.errors import ReplayError, UsageError
 from replay.lane import sizing
 from replay.lane.contract import LaneRange, LaneSpec
@@ -310,8 +311,7 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
         described,
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    # Exclude existing objects from garbage collection: scanning them would delay the lane.
-    gc.freeze()
+    garbage.shorten_pauses()
     entries, ring_bytes = sizing.feed_size(schedule, scenario, renderer.typical_bytes, 1)
     return ProtocolAdapter(
         engine_name="kafka",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.trace.columns import in_time_order
 from replay_native.ground.jit import warm
 from replay_native.importing import jitter as kernels
 
@@ -86,7 +87,7 @@ class Jitter:
         Rows with equal timestamps keep their order.
         """
         stamps = self._held["at_ns"][: self._held_rows]
-        if not np.all(stamps[1:] >= stamps[:-1]):
+        if not in_time_order(stamps):
             order = np.argsort(stamps, kind="stable")
             for column in self._held.values():
                 column[: self._held_rows] = column[order]
@@ -110,6 +111,6 @@ class Jitter:
         kernels.spread(stamps, draws, self._resolution_ns, spread, self._ends)
         # Timestamps after the head of the file may be finer than the resolution found in the head. Spread timestamps then
         # overlap.
-        if not np.all(spread[1:] >= spread[:-1]):
+        if not in_time_order(spread):
             spread.sort()
         return {**columns, "at_ns": spread}
