@@ -65,6 +65,9 @@ def main() -> None:
     parser.add_argument(
         "--seed", type=int, default=squeezes.SEED, help="squeezes: the seed of the random runs"
     )
+    parser.add_argument(
+        "--kind", action="append", choices=squeezes.KINDS, help="squeezes: only this kind; may be repeated"
+    )
     given = parser.parse_args()
     chosen = given.parts
     with tempfile.TemporaryDirectory(prefix="replay-bench-") as name:
@@ -76,7 +79,9 @@ def main() -> None:
                 measured = results.plain(measure(folder, trace))
                 print(json.dumps(measured, indent=1), flush=True)
                 results.keep(part, measured)
-        if SQUEEZES in chosen and not squeezes.report(folder, given.count, given.seed):
+        if SQUEEZES in chosen and not squeezes.report(
+            folder, given.count, given.seed, given.kind or squeezes.KINDS
+        ):
             raise SystemExit(1)
 
 

@@ -120,7 +120,8 @@ def parse_rate_per_s(text: str | float) -> float:
         per_ns = parse_duration_ns(per if per[:1].isdigit() else f"1{per}") if slash else SECOND_NS
     except UsageError as error:
         raise _wrong(text, "a rate", RATE_FORMS, ": " + str(error)) from None
-    rate = float(count) * SECOND_NS / per_ns if per_ns else 0.0
+    # A rate per second is not multiplied and divided, so that it stays the number that was written.
+    rate = float(count) if per_ns == SECOND_NS else float(count) * SECOND_NS / per_ns if per_ns else 0.0
     if not 0 < rate < 1e9:
         raise _wrong(text, "a rate", RATE_FORMS, ": it must be above 0 and below 1,000,000,000/s")
     return rate
@@ -318,9 +319,20 @@ def duration_text(value_ns: int) -> str:
     return f"{value_ns}ns" if value_ns else "0s"
 
 
+def exact_text(number: float) -> str:
+    """Return the shortest text that Python reads as the same number: 4, 0.1, 1e-07."""
+    return repr(float(number)).removesuffix(".0")
+
+
+def share_text(share: float) -> str:
+    """Format a share as a scenario contains it, without rounding: 25%, or 0.3333333333333333."""
+    percent = f"{share * 100:.12g}%"
+    return percent if parse_share(percent) == share else exact_text(share)
+
+
 def rate_text(rate_per_s: float) -> str:
-    """Format a rate as a scenario contains it: 500/s, 0.5/s or max."""
-    return "max" if rate_per_s == MAX_RATE else f"{rate_per_s:.12g}/s"
+    """Format a rate as a scenario contains it, without rounding: 500/s, 0.5/s or max."""
+    return "max" if rate_per_s == MAX_RATE else f"{exact_text(rate_per_s)}/s"
 
 
 def format_rate(rate_per_s: float) -> str:

@@ -29,7 +29,6 @@ from replay.trace.actions import with_actions
 from replay_native.ground.jit import warm
 
 from .blocking import owns_signals, run_blocking
-from .split_clients import with_split_clients
 
 if TYPE_CHECKING:
     from replay.results.document import RunDocument
@@ -204,7 +203,12 @@ def prepare(
     try:
         place = area or own_area
         assert place is not None
-        trace = with_split_clients(with_actions(trace, scenario.actions), scenario, place)
+        trace = with_actions(trace, scenario.actions)
+        if scenario.split_clients:
+            # The search for session values is imported by the runs that need it.
+            from .split_clients import with_split_clients
+
+            trace = with_split_clients(trace, scenario, place)
         schedules = make_schedules(trace, scenario, name=name, area=place)
         targets = [planned(schedule, one, show) for schedule, one in zip(schedules, found, strict=True)]
     except BaseException:

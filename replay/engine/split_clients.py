@@ -24,10 +24,8 @@ Rule = TypeVar("Rule", SetRule, CaptureRule)
 def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
     """Return the trace with a client for each session, made in `area`.
 
-    Without `split_clients`, the trace itself is returned. Raises UsageError if no rule distinguishes sessions.
+    Raises UsageError if no rule distinguishes sessions.
     """
-    if not scenario.split_clients:
-        return trace
     in_headers = {
         name for rule in scenario.set if rule.header is not None for name, _ in placeholders(rule.text)
     }

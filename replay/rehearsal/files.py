@@ -104,7 +104,7 @@ def write_files(scene: Scene, folder: Path, addresses: Addresses, seed: int) -> 
     _write(files.scenario, _scenario(scene, files, addresses), comment)
     recipe = scene.recipe() | {
         "seed": seed,
-        "duration": f"{(scene.load_ns + _margin_ns(scene)) / units.SECOND_NS:g}s",
+        "duration": units.duration_text(scene.load_ns + _margin_ns(scene)),
     }
     _write(files.recipe, recipe, f"{head} The load without any surge, as a recipe for `replay generate`.")
     _generate(scene, files, seed)
@@ -161,4 +161,4 @@ def surge_flags(scene: Scene) -> str:
     if found is None or len(found.scale) != 1 or found.scale[0][0] or found.until_ns != 2 * found.from_ns:
         return ""
     length = units.format_duration(found.until_ns - found.from_ns).replace(" ", "")
-    return f"--surge {found.scale[0][1]:g} --trigger {length}"
+    return f"--surge {units.exact_text(found.scale[0][1])} --trigger {length}"

@@ -86,8 +86,9 @@ class Scale(tuple[tuple[str, float], ...], Kind):
         return cls(rules)
 
     def written(self) -> list[str]:
-        """Return a list such as `["POST /v1/users=5"]`."""
-        return [f"{route}={factor:g}" if route else f"{factor:g}" for route, factor in self]
+        """Return a list such as `["POST /v1/users=5"]`, which `parse` reads as the same factors."""
+        texts = [units.exact_text(factor) for _, factor in self]
+        return [f"{route}={text}" if route else text for (route, _), text in zip(self, texts, strict=True)]
 
 
 class Statuses(tuple[str, ...], Kind):

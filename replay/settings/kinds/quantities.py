@@ -125,8 +125,8 @@ class Share(float, Kind):
         return cls(units.parse_share(value))
 
     def written(self) -> str:
-        """Return a text such as `25%`, with up to 12 significant digits, so that `parse` reads the same share."""
-        return f"{self * 100:.12g}%"
+        """Return a text such as `25%`, or `0.3333333333333333`, which `parse` reads as the same share."""
+        return units.share_text(self)
 
 
 class Size(int, Kind):
