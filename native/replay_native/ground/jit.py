@@ -37,10 +37,10 @@ _OPTIONS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 
-_entries: dict[str, list[tuple[Entry, Any]]] = {}
+_entries: dict[str, list[tuple[Any, str]]] = {}
 """By module: the entries that `warm` has not compiled or loaded yet."""
 
-_kept: dict[str, list[tuple[Entry, Any]]] = {}
+_kept: dict[str, list[tuple[Any, str]]] = {}
 """By module: every entry, compiled or not."""
 
 _warming = threading.RLock()
@@ -110,40 +110,13 @@ class Piece:
         return OnlyForKernels()(*arguments, **named)
 
 
-class Entry(Piece):
-    """A function that Python calls. Kernels that call it use it as a piece.
-
-    Numba's dispatcher for Python is created when the entry is loaded, compiled or called, because a command needs only
-    some of the entries that it imports.
-    """
-
-    def __init__(self, function: Any, options: dict[str, Any]) -> None:
-        super().__init__(function, options)
-        # It reads the sources, which may change before the entry is compiled.
-        self.cache = KernelCache(function, entry=True)
-
-    @functools.cached_property
-    def called(self) -> Any:
-        """Numba's dispatcher for Python."""
-        called = njit(**self._options, no_cpython_wrapper=False)(self._function)
-        called._cache = self.cache
-        return called
-
-    def load(self, signature: Any) -> bool:
-        """Load the version for a signature, or compile it; return whether it was compiled. Other types are refused."""
-        self.called.compile(signature)
-        self.called.disable_compile()
-        return bool(self.called._cache_misses)
-
-    def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the dispatcher for Python, such as `py_func` or `signatures`."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.called, name)
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Run the compiled function."""
-        return self.called(*arguments)
+def _entry(function: Any, options: dict[str, Any], piece: Piece) -> Any:
+    """Create the function that Python calls. Kernels that call it use `piece` instead."""
+    entry = njit(**options, no_cpython_wrapper=False)(function)
+    entry._cache = KernelCache(function, entry=True)
+    entry.get_call_template = piece.get_call_template
+    entry.get_overload = piece.get_overload
+    return entry
 
 
 def kernel(
@@ -163,12 +136,13 @@ def kernel(
     def decorate(function: Function) -> Function:
         options = dict(_OPTIONS, nogil=not brief, forceinline=inlined)
         _code_bytes[function.__module__] += len(function.__code__.co_code) * (1 + (signature is not None))
+        piece = Piece(function, options)
         if signature is None:
-            return cast(Function, Piece(function, options))
-        entry = Entry(function, options)
+            return cast(Function, piece)
+        entry = _entry(function, options, piece)
         for entries in (_entries, _kept):
             entries.setdefault(function.__module__, []).append((entry, signature))
-        return cast(Function, entry)
+        return entry  # type: ignore[no-any-return]
 
     return decorate
 
@@ -200,8 +174,10 @@ def warm(modules: Iterable[str]) -> float:
             hooks.compiling(modules)
         compiled = 0
         for name in names:
-            for entry, signature in _entries.pop(name, []):
-                compiled += entry.load(signature)
+            for dispatcher, signature in _entries.pop(name, []):
+                dispatcher.compile(signature)
+                dispatcher.disable_compile()
+                compiled += bool(dispatcher._cache_misses)
         if compiled:
             cache_folder.prune(cache_folder.root(), CACHES_KEPT)
     return time.perf_counter() - started
@@ -211,7 +187,7 @@ def is_kept(module: str) -> bool:
     """Return whether every entry of an imported module is in the cache or in the package."""
     cpu = cpu_target.target_context.codegen().magic_tuple()
     entries = _kept.get(f"{sources.PACKAGE}.{module}", [])
-    return all(entry.cache.is_kept(signature, cpu) for entry, signature in entries)
+    return all(entry._cache.is_kept(signature, cpu) for entry, signature in entries)
 
 
 def is_compiled(modules: Iterable[str]) -> bool:
@@ -226,7 +202,7 @@ def is_compiled(modules: Iterable[str]) -> bool:
 def are_shipped(modules: Iterable[str]) -> bool:
     """Return whether the package contains the compiled kernels of `modules`, for a CPU like this one."""
     return all(
-        entry.cache.is_shipped(signature)
+        entry._cache.is_shipped(signature)
         for name in imported(modules)
         for entry, signature in _kept.get(name, [])
     )
