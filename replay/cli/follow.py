@@ -275,9 +275,10 @@ def _follow(
         following.set_addresses(found[0].hosts)
         plan = planned(following.schedule(), found[0], partial(_show, following, console))
         with LiveView(errors, plan.schedule.plan) as live:
+            all_sinks = [*([] if console.quiet else [live]), *sinks]
             document = run_blocking(
                 partial(
-                    run_targets, [plan], scenario, folder, sinks=[live, *sinks], signals=owns_signals(), last=True,
+                    run_targets, [plan], scenario, folder, sinks=all_sinks, signals=owns_signals(), last=True,
                     live=following,
                 )
             )  # fmt: skip

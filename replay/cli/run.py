@@ -345,7 +345,7 @@ def _run_and_report(
             plain=plain or console.quiet,
         )
     with LiveView(errors, *prepared.plans) as live:
-        all_sinks = [live, *sinks, *watching.sinks]
+        all_sinks = [*([] if console.quiet else [live]), *sinks, *watching.sinks]
         document = prepared.run(folder, sinks=all_sinks, start_at_ns=instant_ns, last=True)
     code = _report(document, folder, console, outputs)
     _linger(sinks)

@@ -64,7 +64,7 @@ class Recording:
         """
         self._folder, self._all_metrics, self._started = folder, list(all_metrics), started
         self._others = others or SinkThreads(())
-        self._recorder = Recorder(all_metrics, started, every_total=len(self._others) > 0)
+        self._recorder = Recorder(all_metrics, started, every_total=self._others.want_every_total)
         self._folder_sink = RunFolderSink(folder, self._recorder.logged)
         self._sinks: list[Sink] = [self._folder_sink, *sinks, self._others]
         try:

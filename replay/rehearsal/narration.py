@@ -36,6 +36,7 @@ class Ticker:
 
     name = "rehearsal"
     noted = False
+    every_total = False
 
     def __init__(self, page: Page, watch: Sequence[str]) -> None:
         self._page, self._watch = page, watch

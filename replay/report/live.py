@@ -44,6 +44,9 @@ class LiveView:
     noted = False
     """A slow terminal causes no note in the run."""
 
+    every_total = False
+    """It shows the figures of the timeline. Other histograms need not be computed for it."""
+
     def __init__(self, console: Console, *plans: Plan) -> None:
         """Create the view from the plans of the run's targets."""
         self._console = console

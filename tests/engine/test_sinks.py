@@ -34,7 +34,7 @@ from replay.results.document import Note
 from replay.results.folder import RunFolder
 from replay.staging.sink import Sink as Target
 from replay_native.ledger import lane_metrics
-from replay_native.ledger.lane_metrics import COUNTERS
+from replay_native.ledger.lane_metrics import COUNTERS, TOTALS
 from tests.support import example_package
 from tests.support.metrics_data import ROUTES, Lane, at_s, started, trial
 from tests.support.there import there
@@ -131,6 +131,25 @@ def test_what_sinks_are_given_adds_up_to_the_run_exactly(tmp_path: Path, closed_
     saved = hlog.read_hlog(made.folder.totals).by_tag()
     assert all(np.array_equal(histogram.counts, histograms[tag]) for tag, histogram in saved.items()
                if tag.count(".") < 2 or closed_loop is tag.startswith("service"))  # fmt: skip
+
+
+class Screen(Kept):
+    """Shows the rows of the timeline only."""
+
+    every_total = False
+
+
+def test_histograms_that_no_sink_needs_are_not_computed_each_second(tmp_path: Path) -> None:
+    found = []
+    for number, sinks in enumerate(([Screen()], [Screen(), Kept()])):
+        made = Made(tmp_path / str(number), list(sinks))
+        made.lanes[0].many(5, seed=1)
+        made.recording.tick(at_s(1))
+        made.ended(1.5)
+        found.append({delta.tag for each in sinks[0].deltas for delta in each.histograms if not delta.route})
+        assert sinks[0].seconds[0].planned > 0
+        assert found[-1] >= set(made.recording._recorder.logged)
+    assert found[0] < found[1] == set(TOTALS)
 
 
 def test_counters_that_do_not_only_grow_are_not_summed() -> None:

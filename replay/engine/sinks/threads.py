@@ -48,6 +48,8 @@ class SinkThread:
         self.name = name_of(sink)
         self.noted = getattr(sink, "noted", True)
         """Whether the run notes the sink's losses. A sink with `noted = False`, such as the screen, is left out."""
+        self.wants_every_total = getattr(sink, "every_total", True)
+        """Whether it needs histograms over all routes that the run folder does not keep. The screen does not."""
         self._sink = sink
         self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self._queued = self._returned = 0
@@ -139,6 +141,11 @@ class SinkThreads:
 
     def __len__(self) -> int:
         return len(self._threads)
+
+    @property
+    def want_every_total(self) -> bool:
+        """Whether any sink needs each histogram over all routes in every second."""
+        return any(thread.wants_every_total for thread in self._threads)
 
     def thread_ids(self) -> set[int]:
         """Return the system's ids of the sinks' threads."""
