@@ -48,13 +48,15 @@ async def test_answers_are_counted_and_stamped(run_lane: RunLane, sink: Sink, tm
     asks = [Ask("/sink/delay_ms=3", at_ms=20.0 * i) for i in range(10)]
     driven = await drive(run_lane, tmp_path, asks, sink.port)
     assert driven.outcomes == {"2xx": 10}
-    assert sink.stamps()["seq"].tolist() == list(range(10))
+    # A connection that a slow machine delays may be overtaken by the next one.
+    stamps = np.sort(sink.stamps(), order="seq")
+    assert stamps["seq"].tolist() == list(range(10))
     rows = driven.samples("slowest")
     assert sorted(rows["seq"]) == list(range(10))
     for row in rows:
         assert row["due_ns"] <= row["taken_ns"] <= row["sent_ns"] <= row["first_byte_ns"] <= row["done_ns"]
         assert row["done_ns"] - row["sent_ns"] >= 3 * MS_NS
-        arrived = sink.stamps()["arrival_ns"][row["seq"]]
+        arrived = stamps["arrival_ns"][row["seq"]]
         assert row["due_ns"] <= arrived <= row["first_byte_ns"]
     assert driven["first_due_ns"] == driven.start_ns
     assert driven["last_done_ns"] == max(rows["done_ns"])

@@ -133,6 +133,24 @@ def test_what_sinks_are_given_adds_up_to_the_run_exactly(tmp_path: Path, closed_
                if tag.count(".") < 2 or closed_loop is tag.startswith("service"))  # fmt: skip
 
 
+def test_a_folder_that_can_be_recovered_has_its_logs_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may be killed right after started.json is written."""
+    found = []
+    write = RunFolder.write
+
+    def written(folder: RunFolder, path: Path, *more: Any, **flags: Any) -> None:
+        if path == folder.started:
+            found.append((folder.latency.read_bytes()[:1], folder.timeline.read_bytes()))
+        write(folder, path, *more, **flags)
+
+    monkeypatch.setattr(RunFolder, "write", written)
+    made = Made(tmp_path / "run", [])
+    made.recording.close()
+    assert found == [(b"#", b"")]
+
+
 class Screen(Kept):
     """Shows the rows of the timeline only."""
 

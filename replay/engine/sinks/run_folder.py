@@ -1,4 +1,4 @@
-"""The run folder as a sink: `started.json` at the start, then intervals and rows during the run."""
+"""The run folder as a sink: `started.json` at the start, and intervals and rows during the run."""
 
 from __future__ import annotations
 
@@ -35,13 +35,17 @@ class RunFolderSink:
         self._logs: list[AppendFile] = []
 
     def start(self, started: Started) -> None:
-        """Write `started.json` and open the logs. Raises OutputError if the disk is full."""
-        self._folder.write(self._folder.started, msgspec.json.encode(started))
-        self._lock_fd = os.open(self._folder.started, os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        """Open the logs, and write `started.json`. Raises OutputError if the disk is full.
+
+        `started.json` makes the folder one that can be recovered. It comes last, so that the folder of a run that is
+        killed at this moment has both logs or is not a run yet.
+        """
         self._logs.append(AppendFile(self._folder.latency))
         self._logs[0].append(hlog.header(started.start.wall_ns))
         self._logs.append(AppendFile(self._folder.timeline))
+        self._folder.write(self._folder.started, msgspec.json.encode(started))
+        self._lock_fd = os.open(self._folder.started, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Append a second to both logs.
