@@ -9,7 +9,7 @@ import gc
 
 _USUALLY = gc.get_threshold()
 _RARELY = (300_000, 10, 10)
-"""A command with a small input creates fewer objects. Searching them for garbage would take 5% of its time."""
+"""A command with a small input creates fewer objects, nearly all of which it needs until it ends."""
 
 
 def collect_rarely() -> None:

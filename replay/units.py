@@ -120,8 +120,9 @@ def parse_rate_per_s(text: str | float) -> float:
         per_ns = parse_duration_ns(per if per[:1].isdigit() else f"1{per}") if slash else SECOND_NS
     except UsageError as error:
         raise _wrong(text, "a rate", RATE_FORMS, ": " + str(error)) from None
-    # A rate per second is not multiplied and divided, so that it stays the number that was written.
-    rate = float(count) if per_ns == SECOND_NS else float(count) * SECOND_NS / per_ns if per_ns else 0.0
+    rate = float(count)
+    if per_ns != SECOND_NS:  # Multiplying and dividing by the same number can change the last digit.
+        rate = rate * SECOND_NS / per_ns if per_ns else 0.0
     if not 0 < rate < 1e9:
         raise _wrong(text, "a rate", RATE_FORMS, ": it must be above 0 and below 1,000,000,000/s")
     return rate

@@ -45,7 +45,7 @@ class LiveView:
     """A slow terminal causes no note in the run."""
 
     every_total = False
-    """It shows the figures of the timeline. Other histograms need not be computed for it."""
+    """It shows the timeline and the slowest routes. Other histograms need not be computed for it."""
 
     def __init__(self, console: Console, *plans: Plan) -> None:
         """Create the view from the plans of the run's targets."""

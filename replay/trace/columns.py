@@ -25,6 +25,9 @@ from .sums import BLOCK_BYTES, SummedFile
 BATCH_ROWS = 1 << 20
 """Maximum rows of an events file, and of a batch of the requests dictionary."""
 
+COMPARED_ROWS = 1 << 15
+"""Rows that are compared at once, so that their results stay in the CPU cache."""
+
 EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
     "at_ns": np.dtype(np.int64),
     "request": np.dtype(np.uint32),
@@ -35,9 +38,6 @@ EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
 }
 """The columns of an event: its time, its request and client, and the recorded response (-1 is unknown)."""
 
-
-COMPARED_ROWS = 1 << 15
-"""Rows that are compared at once, so that their results stay in the CPU cache."""
 
 RESPONSE_COLUMNS: dict[str, np.dtype[Any]] = {
     "response": np.dtype(np.int32),

@@ -99,7 +99,7 @@ def count_classes(request, requests, classes, found, counts):
 
 @kernel("void(uint64[::1], int64[::1], uint64[::1])")
 def take_words(column, rows, out):
-    """Copy rows of a column, by their indexes."""
+    """Copy rows of a column of 64 bits, by their indexes."""
     for index in range(rows.shape[0]):
         out[index] = column[rows[index]]
 

@@ -73,7 +73,7 @@ class Times(Kind):
         if self.shape == "constant":
             return first
         if self.shape == "lognormal":
-            return f"lognormal {first} {self.second:.12g}"
+            return f"lognormal {first} {units.exact_text(self.second)}"
         return (
             f"uniform {first} {units.duration_text(int(self.second))}"
             if self.shape == "uniform"
